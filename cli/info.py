@@ -1,0 +1,106 @@
+"""`colindex info`: an index in figures, or the system that colindex runs on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import import_module, metadata
+from pathlib import Path
+
+import click
+
+import colindex
+from colindex.cli.options import format_option, memory_option
+from colindex.cli.output import write_facts, write_json
+
+__all__ = ["command"]
+
+_PACKAGES = (
+    "click",
+    "faiss-cpu",
+    "ir-measures",
+    "lmdb",
+    "numpy",
+    "pyarrow",
+    "rich",
+    "scipy",
+    "sentence-transformers",
+    "torch",
+    "transformers",
+    "xxhash",
+    "zarr",
+    "zstandard",
+)
+# What the fast kernels choose by.
+_CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "asimd", "asimddp")
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+@click.command("info")
+@click.argument("index", required=False, type=click.Path(path_type=Path))
+@click.option("--system", is_flag=True, help="Show versions, kernels and CPU instead of an index.")
+@memory_option("512MiB", "Bound on what the index keeps in memory.")
+@format_option("table", "json")
+def command(index: Path | None, system: bool, memory: str, format_: str) -> None:
+    """Show what an index holds, where its bytes are and what stays in memory.
+
+    \b
+    Example:
+      colindex info wiki.colindex
+      colindex info wiki.colindex --format json
+      colindex info --system
+    """
+    if (index is None) != system:
+        raise click.UsageError("expected either INDEX or --system.")
+    facts = _system_facts() if index is None else _index_facts(index, memory)
+    (write_json if format_ == "json" else write_facts)(facts)
+
+
+def _index_facts(path: Path, memory: str) -> dict[str, object]:
+    from colindex.index import Index
+
+    with Index.open(path, memory=memory) as index:
+        encoder = index.manifest.encoder
+        return {"path": str(path), **index.stats().as_dict(), "encoder": None if encoder is None else dict(encoder)}
+
+
+def _system_facts() -> dict[str, object]:
+    return {
+        "colindex": colindex.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cpu": {
+            "model": _cpu_field("model name") or platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "features": [feature for feature in _CPU_FEATURES if feature in _cpu_flags()],
+        },
+        "kernels": _kernels(),
+        "packages": {name: _installed(name) for name in _PACKAGES},
+    }
+
+
+def _kernels() -> str:
+    """The module of the kernels that searches run here."""
+    return str(import_module("colindex.search").kernels.__name__)
+
+
+def _cpu_flags() -> set[str]:
+    return set((_cpu_field("flags") or _cpu_field("Features")).split())
+
+
+def _cpu_field(name: str) -> str:
+    """The first value of a field of /proc/cpuinfo; empty where there is no such file or field."""
+    if not _CPUINFO.exists():
+        return ""
+    for line in _CPUINFO.read_text(errors="replace").splitlines():
+        field, _, value = line.partition(":")
+        if field.strip() == name:
+            return value.strip()
+    return ""
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

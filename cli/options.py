@@ -1,0 +1,169 @@
+"""What several commands ask for: the same words, the same checks, one object each.
+
+1. A decorator adds an option, or a group of options, to a command (`search_options`).
+2. `gathered` hands the group to the command as one frozen value.
+3. `open_index` opens an index as that value says, with the encoder that the index names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from colindex.errors import EncoderError, ParameterError
+from colindex.params import SearchParams, parse_bytes
+
+if TYPE_CHECKING:
+    from colindex.encoder import Encoder
+    from colindex.index import Index
+
+__all__ = [
+    "ARGUMENTS",
+    "DEFAULT_ENCODER",
+    "SearchOptions",
+    "format_option",
+    "gathered",
+    "index_argument",
+    "memory_option",
+    "open_index",
+    "quiet_option",
+    "search_options",
+]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+ARGUMENTS = "colindex.arguments"
+"""Under this name the context keeps the command line as it was typed."""
+DEFAULT_ENCODER = "minilm"
+_DEFAULTS = SearchParams()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """How to open an index and search it."""
+
+    k: int
+    memory: str
+    threads: int
+    encoder: str | None
+    device: str | None
+    nprobe: int
+    candidates: int
+    exact: bool
+
+    @property
+    def params(self) -> SearchParams:
+        """The settings of a search; without `--exact` the index decides whether exact search is faster."""
+        return SearchParams(nprobe=self.nprobe, candidates=self.candidates, exact=True if self.exact else None)
+
+
+def gathered(kind: type, name: str) -> Callable[[Command], Callable[..., Any]]:
+    """Collect the options called like the fields of the dataclass `kind` into one argument called `name`."""
+
+    def decorate(command: Command) -> Callable[..., Any]:
+        @wraps(command)
+        def run(**options: Any) -> object:
+            values = {field.name: options.pop(field.name) for field in fields(kind)}
+            return command(**options, **{name: kind(**values)})
+
+        return run
+
+    return decorate
+
+
+def search_options(k: int) -> Callable[[Command], Callable[..., Any]]:
+    """The options of `SearchOptions`, as the argument `options`; `k` is the default of `-k`."""
+    added = (
+        click.option("-k", default=k, type=click.IntRange(min=1), help="Documents to return for each query."),
+        click.option("--exact", is_flag=True, help="Score every document."),
+        click.option(
+            "--nprobe",
+            default=_DEFAULTS.nprobe,
+            type=click.IntRange(min=1),
+            help="Centroids probed for each query token.",
+        ),
+        click.option(
+            "--candidates",
+            default=_DEFAULTS.candidates,
+            type=click.IntRange(min=1),
+            help="Score at most this many documents.",
+        ),
+        memory_option("512MiB", "Bound on what the index keeps in memory."),
+        click.option("--threads", default=1, type=click.IntRange(min=1), help="Threads that search."),
+        click.option("--encoder", metavar="NAME", help="Encoder to load instead of the one the index names."),
+        click.option("--device", help="Device of the encoder, such as cpu or cuda."),
+    )
+
+    def decorate(command: Command) -> Callable[..., Any]:
+        decorated = gathered(SearchOptions, "options")(command)
+        for option in reversed(added):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+def memory_option(default: str, text: str) -> Callable[[Command], Command]:
+    """`--memory SIZE`."""
+    return click.option("--memory", default=default, callback=_checked_size, metavar="SIZE", help=text)
+
+
+def _checked_size(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    """A size such as 512MiB, kept as it was typed; raises BadParameter for anything else."""
+    try:
+        parse_bytes(value)
+    except ParameterError as error:
+        raise click.BadParameter(str(error), ctx, parameter) from error
+    return value
+
+
+def format_option(*formats: str) -> Callable[[Command], Command]:
+    """`--format`, the first one being the default."""
+    return click.option(
+        "--format", "format_", default=formats[0], type=click.Choice(formats), help="How to write the results."
+    )
+
+
+def quiet_option(command: Command) -> Command:
+    """`--quiet`."""
+    return click.option("-q", "--quiet", is_flag=True, help="Show no progress.")(command)
+
+
+def index_argument(command: Command) -> Command:
+    """The folder of an index; whether one stands there is for the index to say."""
+    return click.argument("index", type=click.Path(path_type=Path))(command)
+
+
+def open_index(path: Path, options: SearchOptions) -> Index:
+    """Open an index together with its encoder.
+
+    Raises:
+        IndexNotFoundError: there is none.
+        EncoderError: its encoder cannot be loaded, or is another one.
+        MemoryBudgetError: the memory is too small.
+    """
+    from colindex.index import Index
+
+    encoder = _encoder(path, options)
+    return Index.open(path, encoder=encoder, memory=options.memory, threads=options.threads)
+
+
+def _encoder(path: Path, options: SearchOptions) -> Encoder:
+    from colindex.encoder import Encoder
+
+    return Encoder.load(options.encoder or _encoder_name(path), device=options.device)
+
+
+def _encoder_name(path: Path) -> str:
+    """The encoder that the index names. The catalog alone is read: the index is opened once, with its encoder."""
+    from colindex.storage.catalog import Catalog
+
+    with Catalog.open_reader(path) as catalog:
+        fingerprint = catalog.manifest().encoder
+    if fingerprint is None:
+        raise EncoderError(f"{path}: built from vectors, so it names no encoder; name one with --encoder.")
+    return str(fingerprint.get("name", DEFAULT_ENCODER))

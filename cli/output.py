@@ -1,0 +1,192 @@
+"""The only file that writes to stdout, and the notes to stderr.
+
+1. Hits: `table` to read, `jsonl` to process (one object a hit), `trec` for trec_eval. The same rows in all three.
+2. Facts (`info`, `eval`) and findings (`verify`): a table, or one JSON value.
+3. Notes: one line on stderr.
+
+What comes from a document is never taken for markup, and characters that could steer a terminal are replaced.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from colindex.evaluate import Query
+    from colindex.types import Document, Hit, SearchStats
+
+__all__ = ["HIT_FORMATS", "note", "one_line", "trec_id", "write_facts", "write_json", "write_rows", "write_stats"]
+
+TAG = "colindex"
+_SNIPPET = 400  # characters, more than any terminal is wide
+_ID_WIDTH, _TITLE_WIDTH = 40, 40
+_UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
+_KIB, _MIB, _GIB = 2**10, 2**20, 2**30
+
+
+def note(text: str) -> None:
+    """Tell the user something that is no data."""
+    click.echo(text, err=True)
+
+
+def write_json(value: object) -> None:
+    """One JSON value on one line."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def write_jsonl(query: Query, hits: Sequence[Hit]) -> None:
+    """One object a hit: query_id, rank, id, score, title, text, metadata."""
+    for rank, hit in enumerate(hits, start=1):
+        document = _document(hit)
+        write_json(
+            {
+                "query_id": query.id,
+                "rank": rank,
+                "id": hit.id,
+                "score": float(hit.score),
+                "title": document.title,
+                "text": document.text,
+                "metadata": dict(document.metadata),
+            }
+        )
+
+
+def write_trec(query: Query, hits: Sequence[Hit]) -> None:
+    """`query Q0 document rank score tag`, one line a hit."""
+    for rank, hit in enumerate(hits, start=1):
+        click.echo(f"{trec_id(query.id)} Q0 {trec_id(hit.id)} {rank} {hit.score:.9g} {TAG}")
+
+
+def write_hits_table(query: Query, hits: Sequence[Hit]) -> None:
+    """Rank, score, id, title and the beginning of the text, one line a hit, cut to the width of the terminal."""
+    from rich.text import Text
+
+    table = _table(title=Text(one_line(query.text[:_SNIPPET]), "bold", no_wrap=True, overflow="ellipsis"))
+    table.add_column("rank", justify="right", no_wrap=True)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("id", no_wrap=True, overflow="ellipsis", max_width=_ID_WIDTH)
+    documents = [_document(hit) for hit in hits]
+    titled = any(document.title for document in documents)
+    if titled:
+        table.add_column("title", max_width=_TITLE_WIDTH)
+    table.add_column("text")
+    for rank, (hit, document) in enumerate(zip(hits, documents, strict=True), start=1):
+        title = [_cut(document.title)] if titled else []
+        cells = [Text(str(rank)), Text(f"{hit.score:.4f}"), Text(one_line(hit.id)), *title]
+        table.add_row(*cells, _cut(document.text))
+    _print(table)
+
+
+def _cut(text: str) -> Text:
+    """A cell that gives way when the terminal is narrow: rich shrinks columns that may wrap, this keeps to one line."""
+    from rich.text import Text
+
+    return Text(one_line(text[:_SNIPPET]), no_wrap=True, overflow="ellipsis")
+
+
+HIT_FORMATS = {"table": write_hits_table, "jsonl": write_jsonl, "trec": write_trec}
+
+
+def trec_id(text: str) -> str:
+    """An id for a TREC run file, whose columns blanks separate: blanks are percent-encoded.
+
+    >>> trec_id("a b"), trec_id("100%")
+    ('a%20b', '100%')
+    """
+    return "".join(quote(character) if character.isspace() else character for character in text)
+
+
+def one_line(text: str) -> str:
+    """Text for one cell: blanks and line feeds become single spaces, unprintable characters a mark.
+
+    >>> one_line(" a   b ")
+    'a b'
+    """
+    joined = " ".join(text.split())
+    return "".join(character if character.isprintable() else _UNPRINTABLE for character in joined)
+
+
+def write_facts(facts: Mapping[str, Any]) -> None:
+    """Nested facts as a table of two columns; names of inner facts are joined by dots, bytes get a unit."""
+    write_rows(("name", "value"), _flat(facts))
+
+
+def write_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A plain table; all columns but the first may wrap."""
+    from rich.text import Text
+
+    table = _table()
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column == columns[0])
+    for row in rows:
+        table.add_row(*(Text(one_line(cell)) for cell in row))
+    _print(table)
+
+
+def write_stats(query: Query, stats: SearchStats) -> None:
+    """What a search did, as one line of JSON on stderr: it is talk about the results, not the results."""
+    names = ("postings", "gathered", "candidates", "bytes_read", "reads", "cache_hits", "cache_misses", "prefetch_hits")
+    seconds = {stage: round(value, 6) for stage, value in stats.seconds.items()}
+    note(json.dumps({"query_id": query.id, "seconds": seconds} | {name: getattr(stats, name) for name in names}))
+
+
+def _document(hit: Hit) -> Document:
+    """The stored document; an empty one for hits of an index that was built from vectors alone."""
+    from colindex.types import Document
+
+    return Document(id=hit.id, text="") if hit.source is None else hit.document
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for name, value in facts.items():
+        path = f"{prefix}.{name}" if prefix else str(name)
+        if isinstance(value, Mapping):
+            rows += _flat(value, path)
+        else:
+            rows.append((path, _shown(path, value)))
+    return rows
+
+
+def _shown(path: str, value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int):
+        return _size(value) if _counts_bytes(path) else f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _counts_bytes(path: str) -> bool:
+    """Whether a fact of `info` is a number of bytes, by its name."""
+    whole, _, part = path.partition(".")
+    return whole in ("budget", "disk", "resident") or "bytes" in (part or whole)
+
+
+def _size(size: int) -> str:
+    for unit, name in ((_GIB, "GiB"), (_MIB, "MiB"), (_KIB, "KiB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size} B"
+
+
+def _table(**settings: Any) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", **settings)
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    Console(highlight=False, emoji=False, markup=False).print(table)

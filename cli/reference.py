@@ -1,0 +1,82 @@
+"""The reference page of the command line, made from the commands' own help.
+
+1. Say once what holds for all commands.
+2. Quote `--help` of the group and of each command, at a fixed width.
+
+docs/CLI.md holds the result; a test fails when the two differ. `python docs/make_cli.py` writes it anew.
+"""
+
+from __future__ import annotations
+
+import click
+
+from colindex.cli import main
+
+__all__ = ["reference"]
+
+_WIDTH = 100
+
+_PREFACE = """\
+# The command line
+
+<!-- Written by docs/make_cli.py from the commands' own help. Change the help, not this file. -->
+
+Data goes to stdout; progress, notes and errors go to stderr. Progress is shown only on a terminal.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | an expected failure (`Error: ...` on stderr), an interrupt, or findings of `verify` |
+| 2 | wrong usage |
+
+Sizes are written like `512MiB` or `2GB`. `colindex --debug COMMAND ...` shows the traceback of an error.
+
+## Corpora
+
+| name | records | notes |
+|---|---|---|
+| `.jsonl`, `.ndjson`, `-` | one JSON object a line | an id may be a whole number; an object `metadata` is merged in |
+| `.csv` | rows (RFC 4180), line feeds inside quotes | the first row names the columns |
+| `.tsv` | one record a line, quotes are plain characters | the first line names the columns, or see below |
+| `.parquet` | rows | needs pyarrow |
+| `.txt`, `.md` | the whole file is one document | its id is the path as given |
+| a folder | every `.txt` and `.md` below it, sorted | no hidden ones; the id is the path inside the folder |
+
+A `.tsv` whose first line names no `text` is read as id and text if it has exactly two columns (MS MARCO).
+
+Each file may be compressed (`.gz`, `.zst`). Text is UTF-8. A record has an id (`_id` or `id`, text of 1 to 511 bytes),
+a `text` and perhaps a `title`; every other field is metadata. A malformed record ends the build with its file and
+line, or is passed over and counted with `--skip-invalid`.
+
+## Results of `search`
+
+The same rows in three formats.
+
+- `table`: to read.
+- `jsonl`: one object a hit, `{"query_id", "rank", "id", "score", "title", "text", "metadata"}`.
+- `trec`: `query Q0 document rank score colindex`, as trec_eval and its relatives read it. Blanks separate its columns,
+  so a blank inside an id is percent-encoded (`a b` becomes `a%20b`), and a note on stderr says how many.
+
+`--stats` writes one JSON object a query to stderr: the seconds of each stage, candidates, bytes read, cache hits.
+
+## Results of `eval`
+
+With `--format json` one object: `{"ndcg@10", "recall@100", "mrr@10", "queries", "latency_ms": {"p50", "p95", "p99"},
+"encode_ms": {"p50", "p95", "p99"}}`. `latency_ms` is the time of the index alone, `encode_ms` that of the encoder.
+Metrics are computed by ir-measures over the queries that have judgements, on the order in which documents were returned.
+"""
+
+
+def reference() -> str:
+    """The whole page, in Markdown."""
+    top = click.Context(main, info_name="colindex", **main.context_settings)
+    sections = [_PREFACE, "## Commands\n", _section(main, top, "###")]
+    for name, command in main.commands.items():
+        context = click.Context(command, info_name=name, parent=top)
+        sections.append(_section(command, context, "###"))
+    return "\n".join(sections)
+
+
+def _section(command: click.Command, context: click.Context, level: str) -> str:
+    context.terminal_width = _WIDTH
+    return f"{level} {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"

@@ -1,0 +1,83 @@
+"""`colindex search`: queries in, ranked documents out.
+
+1. One query from the command line, or many from standard input.
+2. Queries are searched in batches, one at a time where somebody waits: on a terminal, and for `--stats`.
+3. Hits are written as soon as their batch is done.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from colindex.cli.options import SearchOptions, format_option, index_argument, open_index, search_options
+from colindex.cli.output import HIT_FORMATS, note, trec_id, write_stats
+
+if TYPE_CHECKING:
+    from colindex.evaluate import Query
+    from colindex.index import Index
+    from colindex.types import Hit
+
+__all__ = ["command"]
+
+_BATCH = 64
+
+
+@click.command("search")
+@index_argument
+@click.argument("query")
+@search_options(k=10)
+@format_option(*HIT_FORMATS)
+@click.option("--stats", is_flag=True, help="Write what each search did to stderr, as JSON.")
+def command(index: Path, query: str, options: SearchOptions, format_: str, stats: bool) -> None:
+    """Search an index for QUERY, or for each query on standard input (-).
+
+    Standard input holds one query a line: plain text (numbered by line), `id<TAB>text`, or JSON objects with `_id` and
+    `text`; the first line decides which. In trec format, blanks inside ids are percent-encoded.
+
+    \b
+    Example:
+      colindex search wiki.colindex "who wrote Dune?"
+      colindex search wiki.colindex - -k 100 --format trec < queries.tsv > run.trec
+    """
+    queries = _queries(query)
+    with open_index(index, options) as opened:
+        encoded = 0
+        for asked, hits in _results(opened, queries, options, stats=stats):
+            HIT_FORMATS[format_](asked, hits)
+            encoded += sum(trec_id(hit.id) != hit.id for hit in hits)
+    if format_ == "trec" and encoded:
+        note(f"{encoded:,} document ids hold blanks, which are percent-encoded in this run.")
+
+
+def _queries(query: str) -> Iterable[Query]:
+    """Raises BadParameter for a blank query, before anything heavy is loaded."""
+    from colindex.evaluate import Query, parse_queries
+    from colindex.textfiles import Lines
+
+    if query == "-":
+        return parse_queries(Lines(sys.stdin.buffer, "standard input"))
+    if not query.strip():
+        raise click.BadParameter("expected a query, got blanks.", param_hint="'QUERY'")
+    return [Query("1", query)]
+
+
+def _results(
+    index: Index, queries: Iterable[Query], options: SearchOptions, *, stats: bool
+) -> Iterator[tuple[Query, list[Hit]]]:
+    """Each query with its hits, in order."""
+    if stats:
+        for query in queries:
+            hits, spent = index.search_with_stats(query.text, k=options.k, params=options.params)
+            yield query, hits
+            write_stats(query, spent)
+        return
+    waiting = iter(queries)
+    while batch := list(itertools.islice(waiting, 1 if sys.stdin.isatty() else _BATCH)):
+        results = index.search_batch([query.text for query in batch], k=options.k, params=options.params)
+        yield from zip(batch, results, strict=True)

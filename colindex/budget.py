@@ -1,0 +1,112 @@
+"""The memory budget: what must stay resident, what the cache gets, and how much of each is in use.
+
+budget = codebook + postings + offsets + checksums + block table        resident, fixed once opened
++ workspace                                                      what one search needs for a moment
++ cache                                                          the rest, at least a mebibyte
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from colindex.codebook import Codebook
+from colindex.errors import MemoryBudgetError
+from colindex.storage.blocks import SegmentBlocks
+from colindex.storage.segments import SegmentReader
+
+if TYPE_CHECKING:
+    from colindex.search import Snapshot
+    from colindex.storage.manifest import Manifest
+
+__all__ = ["IndexStats", "divide_budget"]
+
+MINIMUM_CACHE = 1 << 20
+WORKSPACE = 12 << 20
+"""Scores of one block of query tokens, a round's records, 8,192 decoded vectors and their dot products."""
+TABLE_BYTES_A_BLOCK = 5
+"""The block table's own, see `colindex.storage.eviction`."""
+
+
+def divide_budget(
+    path: Path, budget: int, codebook: Codebook, segments: Sequence[SegmentReader], blocks: Sequence[SegmentBlocks]
+) -> int:
+    """Bytes left for the cache.
+
+    Raises:
+        MemoryBudgetError: not even the smallest cache fits.
+    """
+    resident = codebook.resident_bytes + sum(sum(segment.resident_bytes.values()) for segment in segments)
+    resident += sum(len(segment.checksums) for segment in blocks) * TABLE_BYTES_A_BLOCK + WORKSPACE
+    minimum = resident + MINIMUM_CACHE
+    if budget < minimum:
+        raise MemoryBudgetError(
+            f"{path}: expected a memory budget of at least {-(-minimum // 2**20)} MiB for this index "
+            f"(centroids, postings and offsets stay resident), got {budget / 2**20:.1f} MiB; pass a larger one."
+        )
+    return budget - resident
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStats:
+    """An open index in figures."""
+
+    documents: int
+    tokens: int
+    """Stored vectors."""
+    generation: int
+    segments: int
+    centroids: int
+    dim: int
+    bits: int
+    budget: int
+    """Bytes of memory that the index may keep."""
+    resident: Mapping[str, int]
+    """Bytes of memory in use, by part; `cache` is reserved whole at open."""
+    cache: Mapping[str, int]
+    """Counters of the block cache since open."""
+    disk: Mapping[str, int]
+    """Bytes on disk, by part."""
+    record_bytes_per_token: float
+    """Bytes of a stored vector that a search reads."""
+
+    @classmethod
+    def of(cls, manifest: Manifest, snapshot: Snapshot, budget: int) -> IndexStats:
+        """The figures of an open index."""
+        resident = {"codebook": snapshot.codebook.resident_bytes, "workspace": WORKSPACE}
+        disk = {"codebook": sum(size for size, _ in manifest.codebook_files.values())}
+        for segment in snapshot.segments:
+            _add(resident, segment.resident_bytes)
+        for info in manifest.segments:
+            _add(disk, info.bytes_by_part)
+        _add(resident, {f"cache {part}": size for part, size in snapshot.store.resident_bytes.items()})
+        return cls(
+            documents=manifest.documents,
+            tokens=manifest.tokens,
+            generation=manifest.generation,
+            segments=len(manifest.segments),
+            centroids=len(snapshot.codebook.centroids),
+            dim=manifest.dim,
+            bits=manifest.bits,
+            budget=budget,
+            resident=resident,
+            cache=asdict(snapshot.store.counters),
+            disk=disk,
+            record_bytes_per_token=disk["records"] / max(1, manifest.tokens),
+        )
+
+    @property
+    def resident_bytes(self) -> int:
+        """All parts together; never more than the budget."""
+        return sum(self.resident.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON would hold it."""
+        return {**asdict(self), "resident_bytes": self.resident_bytes}
+
+
+def _add(total: dict[str, int], parts: Mapping[str, int]) -> None:
+    for part, size in parts.items():
+        total[part] = total.get(part, 0) + size

@@ -1,0 +1,274 @@
+"""Build: documents in, a committed index on disk out, in bounded memory.
+
+1. *Ingest*: read every document once into the spool, checking ids and content before any costly work.
+2. *Sample*: choose documents at random and get their vectors. Small corpora are encoded whole, once, into the spool;
+   large ones encode the chosen documents apart.
+3. *Train*: learn the projection, the centroids and the residual levels; write the codebook.
+4. *Encode*: chunk by chunk encode, pool, project, assign and code, and append to the open segment; seal it at its budget.
+5. *Commit*: name codebook and segments in one catalog transaction. Only now is there an index.
+
+After each chunk, the codebook and each sealed segment a killed build can go on; borders of chunks and segments depend on the
+documents alone, so it ends with the bytes of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from colindex.clustering import centroid_count
+from colindex.codebook import Codebook, train_codebook
+from colindex.errors import IndexExistsError, IndexNotBuiltError, InputError, InvalidIdError, VectorError
+from colindex.params import BuildParams
+from colindex.progress import Progress, Report
+from colindex.projection import learn_projection
+from colindex.sampling import Sample, draw_sample
+from colindex.sources import Source
+from colindex.spool import Spool, encode_document
+from colindex.staging import Staging, State
+from colindex.storage.catalog import Catalog
+from colindex.storage.directory import remove_tree
+from colindex.storage.layout import codebook_path
+from colindex.storage.lock import WriterLock
+from colindex.storage.manifest import Manifest
+from colindex.storage.plain import read_arrays, write_arrays
+from colindex.storage.segment_writer import SegmentWriter
+from colindex.storage.segments import MAX_DOCUMENTS, segment_path
+from colindex.types import Document, PooledBatch
+
+__all__ = ["BuildReport", "build"]
+
+CODEBOOK = "codebook-000001"
+PCA_SAMPLE = 65_536  # vectors: second moments of 1,024 dims need no more
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What a build did."""
+
+    documents: int
+    tokens: int
+    """Stored vectors, after pooling."""
+    segments: int
+    generation: int
+    seconds: Mapping[str, float]
+    """Time of each stage, over all attempts of a resumed build."""
+    bytes: Mapping[str, int]
+    """Bytes on disk by part."""
+
+
+def build(path: Path, source: Source, params: BuildParams, *, resume: bool, report: Report) -> BuildReport:
+    """Build an index at `path`.
+
+    Raises:
+        IndexExistsError: something is there already.
+        CorpusError, DuplicateIdError, InvalidIdError, InputError: bad documents; nothing is left behind.
+        ParameterError: resuming with other settings.
+        DiskSpaceError: the disk is too small.
+        IndexLockedError: another process is building here.
+    """
+    staging = Staging.of(path)
+    resumed = _prepare(path, staging, resume)
+    with WriterLock(path):
+        fresh = State(source.kind, params, source.fingerprint)
+        state = staging.resume(fresh) if resumed else staging.begin(fresh)
+        with _nothing_left_behind(path, unless=resumed):
+            state = _ingest(source, staging, state, report)
+            codebook, state = _codebook(path, source, staging, state, report)
+        state = _encode(path, source, staging, state, codebook, report)
+        manifest = _committed(path) or _commit(path, staging, state, codebook, report)
+        staging.remove()
+    report(Progress("commit", manifest.documents, manifest.documents))
+    return _report(manifest, state)
+
+
+def _prepare(path: Path, staging: Staging, resume: bool) -> bool:
+    """Make the folder, or find the interrupted build in it; whether there is one to resume.
+
+    Raises:
+        IndexExistsError: the folder holds something else, or a build that was not asked to be resumed.
+    """
+    if staging.exists():
+        if not resume:
+            raise IndexExistsError(
+                f"{path}: a build was begun here and not finished; continue it with --resume (resume=True), "
+                "or delete the folder."
+            )
+        return True
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise IndexExistsError(f"{path}: expected a new folder, but it exists already; delete it or choose another.")
+    path.mkdir(parents=True, exist_ok=True)
+    return False
+
+
+@contextmanager
+def _nothing_left_behind(path: Path, *, unless: bool) -> Iterator[None]:
+    """Remove the new folder if its documents turn out to be bad; anything else keeps it, to be resumed."""
+    try:
+        yield
+    except (InputError, InvalidIdError):
+        if not unless:
+            remove_tree(path)
+        raise
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+def _ingest(source: Source, staging: Staging, state: State, report: Report) -> State:
+    """Stage 1."""
+    if state.ingested:
+        return state
+    seconds = dict(state.seconds)
+    with _timed(seconds, "ingest"):
+        found = source.ingest(staging.spool, report)
+    return staging.save(
+        replace(state, ingested=True, documents=found.documents, estimated_tokens=found.tokens, seconds=seconds)
+    )
+
+
+def _codebook(path: Path, source: Source, staging: Staging, state: State, report: Report) -> tuple[Codebook, State]:
+    """Stages 2 and 3, or the codebook that an interrupted build has finished."""
+    if state.codebook is not None:
+        return Codebook.from_arrays(*read_arrays(codebook_path(path, CODEBOOK), state.codebook)), state
+    seconds = dict(state.seconds)
+    with _timed(seconds, "sample"):
+        sample = draw_sample(source, staging, state, report)
+    with _timed(seconds, "train"):
+        report(Progress("train", 0, 1, "codebooks"))
+        codebook = _train(sample, state)
+        files = write_arrays(codebook_path(path, CODEBOOK), *codebook.to_arrays())
+        report(Progress("train", 1, 1, "codebooks"))
+    return codebook, staging.save(replace(state, codebook=files, seconds=seconds))
+
+
+def _train(sample: Sample, state: State) -> Codebook:
+    """Stage 3, from two passes over the sample: one for the projection, one for everything after it."""
+    params = state.params
+    few = sample.some(PCA_SAMPLE, params.seed)
+    if not len(few):
+        raise VectorError("no token vectors: expected at least one among all documents to learn a codebook, got none.")
+    projection = learn_projection(few, params.dim, params.seed)
+    return train_codebook(
+        *sample.projected(projection),
+        projection,
+        n_centroids=params.centroids or centroid_count(sample.tokens_in_corpus),
+        bits=params.bits,
+        seed=params.seed,
+        threads=_threads(params),
+    )
+
+
+def _encode(path: Path, source: Source, staging: Staging, state: State, codebook: Codebook, report: Report) -> State:
+    """Stage 4, from the first chunk that is in no sealed segment."""
+    spool, seconds = staging.spool, dict(state.seconds)
+    chunks = spool.chunk_count()
+    done = sum(info.documents for info in state.sealed)
+    writer: SegmentWriter | None = None
+    with _timed(seconds, "encode"):
+        for number in range(state.next_chunk, chunks):
+            writer = writer or _new_segment(path, len(state.sealed) + 1, codebook)
+            batch = source.tokens(spool, number)
+            _append(writer, batch, _payloads(source, spool, number, batch), codebook, _threads(state.params))
+            done += len(batch.tokens)
+            report(Progress("encode", done, state.documents))
+            following = len(spool.ids(number + 1)) if number + 1 < chunks else 0
+            full = writer.n_tokens >= state.params.segment_tokens or writer.n_documents + following > MAX_DOCUMENTS
+            if full or not following:
+                state = staging.save(replace(state, sealed=(*state.sealed, writer.seal()), next_chunk=number + 1))
+                writer = None
+    return replace(state, seconds=seconds)
+
+
+def _new_segment(path: Path, number: int, codebook: Codebook) -> SegmentWriter:
+    name = f"{number:06d}"
+    remove_tree(segment_path(path, name))  # what a kill left of an earlier attempt
+    return SegmentWriter(path, name, record_bytes=codebook.layout.record_bytes, n_centroids=len(codebook.centroids))
+
+
+def _payloads(source: Source, spool: Spool, number: int, batch: PooledBatch) -> list[bytes]:
+    """What comes back with hits: the documents themselves, or for vectors their ids alone."""
+    if source.kind == "text":
+        return spool.payloads(number)
+    return [encode_document(Document(id=id_, text="")) for id_ in batch.tokens.ids]
+
+
+def _append(writer: SegmentWriter, batch: PooledBatch, payloads: list[bytes], codebook: Codebook, threads: int) -> None:
+    """Project, code and append one chunk."""
+    tokens, source = batch.tokens, batch.source
+    coded = codebook.encode(codebook.project(tokens.vectors), tokens.offsets, tokens.token_ids, threads=threads)
+    writer.append(
+        coded.records,
+        coded.centroids,
+        coded.offsets,
+        tokens.ids,
+        payloads,
+        token_ids=tokens.token_ids if source is None else source.token_ids,
+        spans=tokens.spans if source is None else source.spans,
+        source_offsets=None if source is None else source.offsets,
+        pool_map=None if source is None else source.stored,
+    )
+
+
+def _commit(path: Path, staging: Staging, state: State, codebook: Codebook, report: Report) -> Manifest:
+    """Stage 5."""
+    spool = staging.spool
+    report(Progress("commit", 0, state.documents))
+    manifest = Manifest(
+        generation=1,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        dim=codebook.dim,
+        input_dim=codebook.input_dim,
+        bits=codebook.codec.bits,
+        codec=codebook.codec.name,
+        params=asdict(state.params),
+        encoder=None if state.fingerprint is None else dict(state.fingerprint),
+        codebook=CODEBOOK,
+        codebook_files=dict(state.codebook or {}),
+        segments=state.sealed,
+        next_segment=len(state.sealed) + 1,
+        documents=sum(info.documents for info in state.sealed),
+        tokens=sum(info.tokens for info in state.sealed),
+    )
+    ids = (id_ for number in range(spool.chunk_count()) for id_ in spool.ids(number))
+    places = ((segment, document) for segment, info in enumerate(state.sealed, 1) for document in range(info.documents))
+    with Catalog.open_writer(path) as catalog:
+        catalog.commit(manifest, ((id_, *place) for id_, place in zip(ids, places, strict=True)))
+    return manifest
+
+
+def _committed(path: Path) -> Manifest | None:
+    """The manifest, if the kill that is being resumed from came after the commit."""
+    try:
+        with Catalog.open_reader(path) as catalog:
+            return catalog.manifest()
+    except IndexNotBuiltError:
+        return None
+
+
+def _report(manifest: Manifest, state: State) -> BuildReport:
+    parts: dict[str, int] = {"codebook": sum(size for size, _ in manifest.codebook_files.values())}
+    for info in manifest.segments:
+        for part, size in info.bytes_by_part.items():
+            parts[part] = parts.get(part, 0) + size
+    return BuildReport(
+        documents=manifest.documents,
+        tokens=manifest.tokens,
+        segments=len(manifest.segments),
+        generation=manifest.generation,
+        seconds=dict(state.seconds),
+        bytes=parts,
+    )
+
+
+def _threads(params: BuildParams) -> int:
+    return params.threads or os.cpu_count() or 1

@@ -1,0 +1,152 @@
+"""Codebook: the one thing that coding, probing and decoding share, `TokenBatch <-> CodedBatch`.
+
+A stored vector x is written as
+
+1. *project*: y = x · projection (an optional PCA, then a random rotation; queries go the same way, so dot products stay);
+2. *assign*: the centroid c nearest to y, among those of the token's own vocabulary id where there are token ids;
+3. *code*: the residual y - c as a length and a packed direction (`colindex.codec`);
+4. *pack*: centroid id, length and code side by side: one record (`colindex.records`).
+
+Decoding goes back from a record to c + length · direction, in the projected space. A token's record depends on that
+token alone: not on its neighbours, its batch or the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colindex.clustering import Clustering, cluster
+from colindex.codec import Codec, codec_from_arrays, train_codec
+from colindex.errors import VectorError
+from colindex.projection import Projection
+from colindex.records import RecordLayout
+from colindex.types import CodedBatch
+
+__all__ = ["Codebook", "train_codebook"]
+
+_CODEC_SAMPLE = 65_536  # residuals that the codec's levels are learned from: more moves them by less than 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Codebook:
+    """Projection, centroids and residual codec of one index."""
+
+    projection: Projection
+    clustering: Clustering
+    codec: Codec
+    layout: RecordLayout
+    residual_energy: float
+    """Mean squared residual over mean squared length on the training sample: what later additions are compared with."""
+
+    @property
+    def input_dim(self) -> int:
+        """Values in a vector as users hand it in."""
+        return int(self.projection.matrix.shape[0])
+
+    @property
+    def dim(self) -> int:
+        """Values in a stored vector."""
+        return int(self.projection.matrix.shape[1])
+
+    @property
+    def centroids(self) -> NDArray[np.float32]:
+        """float32 [centroids, dim]."""
+        return self.clustering.centroids
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory that searching with this codebook needs."""
+        return int(sum(array.nbytes for array in self._resident_arrays()))
+
+    def _resident_arrays(self) -> list[NDArray[np.generic]]:
+        return [self.projection.matrix, self.centroids, *self.codec.arrays().values()]
+
+    def project(self, vectors: NDArray[np.floating], *, where: str = "vectors") -> NDArray[np.float32]:
+        """Bring vectors [n, input_dim] into the stored space, float32 [n, dim].
+
+        Raises:
+            VectorError: they have another dim than the index.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != self.input_dim:
+            raise VectorError(
+                f"{where}: expected shape [tokens, {self.input_dim}], as the index was built with, got {vectors.shape}."
+            )
+        return self.projection.apply(vectors)
+
+    def encode(
+        self,
+        projected: NDArray[np.float32],
+        offsets: NDArray[np.int64],
+        token_ids: NDArray[np.int32] | None,
+        *,
+        threads: int = 1,
+    ) -> CodedBatch:
+        """Code projected vectors, float32 [n, dim], into records."""
+        centroids = self.clustering.assign(projected, token_ids, threads=threads)
+        codes, lengths = self.codec.encode(projected - self.centroids[centroids], threads=threads)
+        return CodedBatch(self.layout.pack(centroids, lengths, codes), centroids, offsets)
+
+    def decode(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Decode records, uint8 [n, record bytes], to float32 [n, dim] in the projected space."""
+        centroids, lengths, codes = self.layout.unpack(records)
+        decoded = self.codec.decode(codes, lengths)
+        decoded += self.centroids[centroids]
+        return decoded
+
+    def for_search(self) -> Codebook:
+        """The same codebook without what only coding needs."""
+        return replace(self, clustering=self.clustering.centroids_only())
+
+    def to_arrays(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, object]]:
+        """Named arrays and attributes, as `from_arrays` takes them."""
+        arrays: dict[str, NDArray[np.generic]] = {"projection": self.projection.matrix}
+        arrays |= {f"clustering.{name}": array for name, array in self.clustering.arrays().items()}
+        arrays |= {f"codec.{name}": array for name, array in self.codec.arrays().items()}
+        attributes: dict[str, object] = {
+            "codec": self.codec.name,
+            "bits": self.codec.bits,
+            "renormalize": self.projection.renormalize,
+            "residual_energy": self.residual_energy,
+        }
+        return arrays, attributes
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]], attributes: Mapping[str, object]) -> Codebook:
+        """Make a codebook from what `to_arrays` gave."""
+
+        def part(prefix: str) -> dict[str, NDArray[np.generic]]:
+            return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+        projection = Projection(np.asarray(arrays["projection"], np.float32), bool(attributes["renormalize"]))
+        clustering = Clustering.from_arrays(part("clustering."))
+        bits, dim = int(str(attributes["bits"])), int(projection.matrix.shape[1])
+        codec = codec_from_arrays(str(attributes["codec"]), bits, dim, part("codec."))
+        layout = RecordLayout(dim=dim, bits=bits, n_centroids=len(clustering.centroids))
+        return cls(projection, clustering, codec, layout, float(str(attributes["residual_energy"])))
+
+
+def train_codebook(
+    sample: NDArray[np.float32],
+    token_ids: NDArray[np.int32] | None,
+    projection: Projection,
+    *,
+    n_centroids: int,
+    bits: int,
+    seed: int,
+    threads: int,
+) -> Codebook:
+    """Learn centroids and residual levels from projected vectors, float32 [n, dim], n >= 1."""
+    clustering = cluster(sample, token_ids, n_centroids, seed=seed, threads=threads)
+    chosen = np.random.default_rng(seed).permutation(len(sample))[:_CODEC_SAMPLE]
+    chosen.sort()
+    picked = sample[chosen]
+    assigned = clustering.assign(picked, None if token_ids is None else token_ids[chosen], threads=threads)
+    residuals = picked - clustering.centroids[assigned]
+    codec = train_codec(residuals, bits, seed=seed, threads=threads)
+    layout = RecordLayout(dim=sample.shape[1], bits=bits, n_centroids=len(clustering.centroids))
+    energy = float(np.square(residuals).mean() / max(float(np.square(picked).mean()), np.finfo(np.float32).tiny))
+    return Codebook(projection, clustering, codec, layout, energy)

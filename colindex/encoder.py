@@ -1,0 +1,223 @@
+"""The encoder: text in, token vectors out, each with its vocabulary id and its place in the text.
+
+1. **Load** a checkpoint (`colindex.checkpoints`) and know it by its fingerprint (`colindex.fingerprint`).
+2. **Sort** the texts of a call by length, so that a batch pads little. The same call gives the same vectors; the mates
+   of a batch change them by float noise only.
+3. **Run** each batch. Prompts, markers, query expansion, masks and skip lists are sentence-transformers' work; a token
+   that a skip list drops is absent from vectors, ids and spans alike.
+4. **Trace** each token to the characters it covers: the tokenizer's offsets, less the prompt before the text.
+5. **Return** the texts in the order they came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colindex.checkpoints import Checkpoint, load_checkpoint
+from colindex.errors import ParameterError
+from colindex.fingerprint import JSON, fingerprint_difference, fingerprint_of
+from colindex.types import Document, TokenBatch
+
+__all__ = ["Encoder", "fingerprint_difference"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """One text after the model."""
+
+    vectors: NDArray[np.float32]
+    """float32 [tokens, dim]."""
+    ids: NDArray[np.int32]
+    """int32 [tokens]."""
+    spans: NDArray[np.int32]
+    """int32 [tokens, 2]."""
+
+
+class Encoder:
+    """A model that turns documents and queries into token vectors. Made by `Encoder.load`."""
+
+    def __init__(self, name: str, checkpoint: Checkpoint, batch_size: int) -> None:
+        self.name = name
+        """What it was loaded by."""
+        self._checkpoint = checkpoint
+        self._batch_size = batch_size
+
+    @classmethod
+    def load(
+        cls,
+        name: str | Path,
+        *,
+        device: str | None = None,
+        batch_size: int = 32,
+        max_tokens: int | None = None,
+    ) -> Encoder:
+        """Load a model.
+
+        Args:
+            name: `minilm`, a folder (Stanford ColBERT, PyLate, MultiVectorEncoder, or any plain encoder), or a name on
+                the Hugging Face hub. Plain encoders give their token vectors, normalised.
+            device: `cpu`, `cuda`, `cuda:1`, ...; None takes a GPU where there is one.
+            batch_size: texts that go through the model together.
+            max_tokens: longer documents are cut to this; None keeps the checkpoint's own length.
+
+        Raises:
+            MissingDependencyError: an optional package is not installed; the message names it.
+            EncoderNotFoundError: nothing has this name, or the hub cannot be reached.
+            EncoderError: the checkpoint cannot give trained token vectors, or the device is not there.
+            ParameterError: `batch_size` < 1, or `max_tokens` is not within what the model takes.
+        """
+        if batch_size < 1:
+            raise ParameterError(f"batch_size: expected 1 or more, got {batch_size}.")
+        checkpoint = load_checkpoint(str(name), device)
+        if max_tokens is not None:
+            _set_document_length(str(name), checkpoint, max_tokens)
+        return cls(str(name), checkpoint, batch_size)
+
+    @property
+    def dim(self) -> int:
+        """Values in each vector."""
+        return int(self._checkpoint.model.get_embedding_dimension())
+
+    @property
+    def device(self) -> str:
+        """Where the model runs."""
+        return str(self._checkpoint.model.device)
+
+    @property
+    def max_document_tokens(self) -> int:
+        """Longer documents are cut to this, prompt, markers and special tokens included."""
+        return int(self._checkpoint.transformer.document_length)
+
+    @property
+    def pools_tokens(self) -> bool:
+        """Whether the model merges document tokens by itself; they then have no ids or spans."""
+        return self._pools("document")
+
+    @cached_property
+    def fingerprint(self) -> Mapping[str, JSON]:
+        """Everything that changes the vectors, as a JSON object: equal fingerprints, equal vectors."""
+        return fingerprint_of(self._checkpoint)
+
+    def encode_documents(
+        self, documents: Sequence[Document | str], *, progress: Callable[[int], None] | None = None
+    ) -> TokenBatch:
+        """Encode documents.
+
+        Args:
+            documents: bare texts get their position as id.
+            progress: called after each batch with the number of documents encoded so far.
+
+        Returns:
+            Vectors [tokens, dim], float16 where the model normalises (its unit vectors lose about 0.0002 of their
+            length in it), else float32; token ids, and spans in characters of `Document.content`. Markers, prompts and
+            special tokens have the span (0, 0). A document without any text may have no tokens.
+        """
+        texts = [document if isinstance(document, str) else document.content for document in documents]
+        ids = [str(at) if isinstance(item, str) else item.id for at, item in enumerate(documents)]
+        dtype = np.float16 if self._checkpoint.modules("Normalize") else np.float32
+        return self._batch(ids, self._encode(texts, "document", progress), dtype, pooled=self._pools("document"))
+
+    def encode_queries(self, texts: Sequence[str]) -> TokenBatch:
+        """Encode queries: float32 vectors [tokens, dim], ids `"0"`, `"1"`, ... in the order of the texts."""
+        ids = [str(position) for position in range(len(texts))]
+        return self._batch(ids, self._encode(texts, "query", None), np.float32, pooled=self._pools("query"))
+
+    def encode_query(self, text: str) -> NDArray[np.float32]:
+        """Encode one query: float32 [tokens, dim]."""
+        vectors: NDArray[np.float32] = self.encode_queries([text]).vectors
+        return vectors
+
+    def _pools(self, task: str) -> bool:
+        return any(module.applies_to(task) for module in self._checkpoint.modules("BaseTokenPooling"))
+
+    def _encode(self, texts: Sequence[str], task: str, progress: Callable[[int], None] | None) -> list[_Tokens]:
+        """Steps 2 to 4: one entry for each text, in the order of the texts."""
+        cleaned = [_LONE_SURROGATE.sub("\ufffd", text) for text in texts]
+        order = sorted(range(len(cleaned)), key=lambda at: -len(cleaned[at]))
+        found: dict[int, _Tokens] = {}
+        for start in range(0, len(order), self._batch_size):
+            positions = order[start : start + self._batch_size]
+            found.update(zip(positions, self._run([cleaned[at] for at in positions], task), strict=True))
+            if progress is not None:
+                progress(len(found))
+        return [found[at] for at in range(len(texts))]
+
+    def _run(self, texts: list[str], task: str) -> Iterator[_Tokens]:
+        """Step 3: one batch through the model."""
+        checkpoint = self._checkpoint
+        filled = [text if self._has_tokens(text, task) else None for text in texts]
+        encode = checkpoint.model.encode_query if task == "query" else checkpoint.model.encode_document
+        traced = {"text": {"return_offsets_mapping": True}} if checkpoint.tokenizer.is_fast else {}
+        outputs = iter(
+            encode(
+                [text for text in filled if text is not None],
+                prompt=checkpoint.prompts[task],
+                batch_size=self._batch_size,
+                show_progress_bar=False,
+                output_value=None,  # all that the modules know of each token, ids and masks included
+                processing_kwargs=traced,
+            )
+        )
+        for text in filled:
+            yield self._nothing() if text is None else self._tokens(next(outputs), len(checkpoint.prompts[task]), task)
+
+    def _has_tokens(self, text: str, task: str) -> bool:
+        """Tokenizers without special tokens make nothing of some texts, and models cannot take nothing."""
+        tokenizer = self._checkpoint.tokenizer
+        if tokenizer.num_special_tokens_to_add() or self._checkpoint.prompts[task]:
+            return True
+        return bool(tokenizer(text, truncation=True, max_length=8)["input_ids"])
+
+    def _nothing(self) -> _Tokens:
+        return _Tokens(np.empty((0, self.dim), np.float32), np.empty(0, np.int32), np.empty((0, 2), np.int32))
+
+    def _tokens(self, output: Mapping[str, Any], prompt_length: int, task: str) -> _Tokens:
+        """The scored tokens of one text, from the model's padded output."""
+        mask = output["attention_mask"].bool()
+        vectors = output["token_embeddings"][mask].float().cpu().numpy()
+        if self._pools(task):  # the mask is over merged vectors now: no token stands behind them
+            return _Tokens(vectors, np.zeros(len(vectors), np.int32), np.zeros((len(vectors), 2), np.int32))
+        kept = mask.cpu().numpy()
+        ids = output["input_ids"].cpu().numpy()[kept].astype(np.int32)
+        return _Tokens(vectors, ids, _spans(output.get("offset_mapping"), kept, prompt_length))
+
+    def _batch(
+        self, ids: Sequence[str], texts: Sequence[_Tokens], dtype: type[np.floating[Any]], *, pooled: bool
+    ) -> TokenBatch:
+        """Step 5."""
+        parts = [self._nothing(), *texts]
+        return TokenBatch(
+            ids=tuple(ids),
+            vectors=np.concatenate([part.vectors.astype(dtype) for part in parts]),
+            offsets=np.cumsum([len(part.vectors) for part in parts]).astype(np.int64),
+            token_ids=None if pooled else np.concatenate([part.ids for part in parts]),
+            spans=None if pooled else np.concatenate([part.spans for part in parts]),
+        )
+
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a UTF-16 pair, as broken JSON leaves it: no tokenizer takes it. Its replacement is one character as well."""
+
+
+def _set_document_length(name: str, checkpoint: Checkpoint, max_tokens: int) -> None:
+    if not 4 <= max_tokens <= checkpoint.positions:
+        raise ParameterError(f"max_tokens: {name} takes from 4 to {checkpoint.positions} tokens, got {max_tokens}.")
+    checkpoint.transformer.document_length = max_tokens
+
+
+def _spans(offsets: Any, kept: NDArray[np.bool_], prompt_length: int) -> NDArray[np.int32]:
+    """Step 4: int32 [kept tokens, 2], (0, 0) for what the text does not hold."""
+    spans = np.zeros((len(kept), 2), dtype=np.int64)
+    if offsets is not None:  # query expansion may have widened the text after it was tokenized
+        found = offsets.cpu().numpy()
+        spans[: len(found)] = np.maximum(found - prompt_length, 0)
+    spans[spans[:, 1] <= spans[:, 0]] = 0
+    return spans[kept].astype(np.int32)

@@ -1,0 +1,57 @@
+"""Which centroids are near a query token?
+
+1. Multiply 32 query tokens at a time with all centroids, so that memory is bounded for queries of any length.
+2. Keep the `nprobe` best of each row, in falling score; equal scores in order of centroid number.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["best", "top_centroids"]
+
+_QUERY_TOKENS = 32
+
+
+def top_centroids(
+    query: NDArray[np.float32], centroids: NDArray[np.float32], nprobe: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The best centroids of each query token by dot product.
+
+    Args:
+        query: float32 [q, dim].
+        centroids: float32 [K, dim].
+        nprobe: centroids wanted for each token; more than K means K.
+
+    Returns:
+        ids int32 [q, n] and scores float32 [q, n], n = min(nprobe, K), in falling score, ties by lower id.
+    """
+    kept = min(nprobe, len(centroids))
+    ids = np.empty((len(query), kept), np.int32)
+    scores = np.empty((len(query), kept), np.float32)
+    for start in range(0, len(query), _QUERY_TOKENS):
+        similarities = query[start : start + _QUERY_TOKENS] @ centroids.T
+        for row, values in enumerate(similarities, start):
+            ids[row] = best(values, kept)
+            scores[row] = values[ids[row]]
+    return ids, scores
+
+
+def best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Positions of the `k` highest scores, in falling score, ties by lower position.
+
+    Args:
+        scores: float32 [n], no NaN.
+        k: how many; more than n means n.
+
+    Returns:
+        int64 [min(k, n)].
+    """
+    if k <= 0:
+        return np.empty(0, np.int64)
+    if k >= len(scores):
+        return np.argsort(-scores, kind="stable")
+    least = np.partition(scores, len(scores) - k)[len(scores) - k]
+    above = np.flatnonzero(scores >= least)  # all ties with the last are still here, in order of position
+    return np.asarray(above[np.argsort(-scores[above], kind="stable")[:k]])

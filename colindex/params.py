@@ -1,0 +1,100 @@
+"""The settings of a build and of a search: keyword-only, validated, immutable.
+
+No search changes a later search, and nothing in colindex reads a setting from anywhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from colindex.errors import ParameterError
+
+__all__ = ["BuildParams", "SearchParams", "parse_bytes"]
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+
+
+def parse_bytes(size: int | str) -> int:
+    """Bytes in a size such as `512MiB`, `2 GB` or `1048576`.
+
+    >>> parse_bytes("2MiB")
+    2097152
+
+    Raises:
+        ParameterError: it is no size, or not positive.
+    """
+    if isinstance(size, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", size.lower())
+        if match is None or match[2] not in _UNITS:
+            raise ParameterError(f"memory: expected a size such as 512MiB or 2GB, got {size!r}.")
+        size = int(float(match[1]) * _UNITS[match[2]])
+    if size <= 0:
+        raise ParameterError(f"memory: expected a positive number of bytes, got {size}.")
+    return size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildParams:
+    """How an index is built. Everything here that changes answers is kept in the index's manifest."""
+
+    bits: int = 2
+    """Bits a dimension of the residual codes: 1, 2, 4 or 8."""
+    dim: int | None = None
+    """Learn a PCA to this many dimensions first; None keeps the vectors' own."""
+    pool_factor: int = 1
+    """Merge the tokens of a document to about one vector in this many, 1 to 8."""
+    protected_tokens: int = 1
+    """First tokens of each document that pooling leaves alone."""
+    centroids: int | None = None
+    """Number of centroids; None decides by the number of tokens."""
+    sample_tokens: int | None = None
+    """Token vectors that the codebook is learned from; None decides by memory."""
+    segment_tokens: int = 8_000_000
+    """A segment is sealed when it holds this many stored vectors (or 65,536 documents)."""
+    memory: int | str = "2GiB"
+    """Bound on what the build keeps in memory, the encoder's model apart."""
+    seed: int = 0
+    """Seed of sampling, clustering and rotation."""
+    threads: int | None = None
+    """Threads of clustering and coding; None takes all cores."""
+
+    def __post_init__(self) -> None:
+        _one_of("bits", self.bits, (1, 2, 4, 8))
+        _within("pool_factor", self.pool_factor, 1, 8)
+        _within("protected_tokens", self.protected_tokens, 0, 1024)
+        _within("segment_tokens", self.segment_tokens, 1, 2**31)
+        _within("seed", self.seed, 0, 2**32 - 1)
+        for name, low, high in (("dim", 8, 1024), ("centroids", 1, 2**24), ("sample_tokens", 1, 2**31)):
+            if getattr(self, name) is not None:
+                _within(name, getattr(self, name), low, high)
+        if self.threads is not None:
+            _within("threads", self.threads, 1, 1024)
+        parse_bytes(self.memory)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchParams:
+    """How a search trades recall for work."""
+
+    nprobe: int = 64
+    """Centroids probed for each query token."""
+    candidates: int = 512
+    """At most this many documents are refined; fewer where the top k is settled earlier."""
+    exact: bool | None = None
+    """Score every document; None does so where the index is so small that it is faster."""
+
+    def __post_init__(self) -> None:
+        _within("nprobe", self.nprobe, 1, 2**20)
+        _within("candidates", self.candidates, 1, 2**24)
+
+
+def _within(name: str, value: object, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ParameterError(f"{name}: expected a whole number from {low:,} to {high:,}, got {value!r}.")
+
+
+def _one_of(name: str, value: object, choices: tuple[int, ...]) -> None:
+    if value not in choices or isinstance(value, bool):
+        raise ParameterError(f"{name}: expected one of {', '.join(map(str, choices))}, got {value!r}.")

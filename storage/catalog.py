@@ -1,0 +1,382 @@
+"""The catalog: ids and the manifest, in LMDB; the only module that imports it.
+
+1. `catalog.lmdb/` is an LMDB environment of two databases. `manifests`: generation, uint64 big-endian -> manifest, JSON;
+   the last two are kept. `ids`: external id, UTF-8 -> segment number and document number, two uint32 little-endian.
+   Every value ends with 8 bytes, the xxh3_64 of key and value, little-endian, looked at on each read.
+2. A commit is one transaction: it puts the new ids and the manifest, and with it the generation is there. Then `commit.json` is
+   written (`lmdb_guard.py`), which lets the next reader trust the file.
+3. liblmdb never sees a file that the guard has not passed.
+4. LMDB must not open one file twice in a process, so catalogs of one file share an environment, counted, and their
+   transactions take turns. Transactions are short: no reader pins pages, and the map may grow between them.
+5. A reader keeps the generation it found: ids of later segments do not exist for it. Where the folder cannot be
+   written it opens without LMDB's reader table; such a folder must not be written through another mount meanwhile.
+
+Texts are not in here but in their segments: the whole file is hashed at open, so it has to stay small.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from colindex.storage.checksums import hash64
+from colindex.storage.directory import corrupt, operations
+from colindex.storage.entries import encode_id
+from colindex.storage.errors import IndexNotBuiltError, IndexNotFoundError, StorageError
+from colindex.storage.lmdb_guard import DATA, RECORD, check_catalog_file, read_commit_record, write_commit_record
+from colindex.storage.lock import LOCK_NAME
+from colindex.storage.manifest import Manifest
+
+if TYPE_CHECKING:
+    import lmdb
+
+__all__ = ["Catalog", "catalog_path", "structural_problems"]
+
+_IDS, _MANIFESTS = b"ids", b"manifests"
+_PLACE = struct.Struct("<II")
+_GENERATION = struct.Struct(">Q")
+_CHECK_BYTES = 8
+_FIRST_MAP, _MAP_ROUND = 16 << 20, 1 << 20
+_KEPT_MANIFESTS = 2
+
+
+class Catalog:
+    """An open catalog; make one with `open_reader` or `open_writer`, and close it."""
+
+    def __init__(self, path: Path, shared: _Shared, writable: bool) -> None:
+        self._path, self._shared, self._writable = path, shared, writable
+        self._release = weakref.finalize(self, _let_go, shared)
+        self._manifest = self._latest()
+
+    @classmethod
+    def open_reader(cls, index_path: Path) -> Catalog:
+        """Open the catalog of an index at its latest generation.
+
+        Raises:
+            IndexNotFoundError: there is no index.
+            IndexNotBuiltError: nothing was committed yet.
+            CorruptIndexError: the file is damaged.
+            FormatTooNewError: a newer colindex wrote it.
+        """
+        path = catalog_path(index_path)
+        _require_index(Path(index_path))
+        if not (path / DATA).exists() and not (path / RECORD).exists():
+            raise _not_built(index_path)
+        catalog = cls(path, _share(path, create=False), writable=False)
+        try:
+            catalog.manifest()
+        except IndexNotBuiltError:
+            catalog.close()
+            raise
+        return catalog
+
+    @classmethod
+    def open_writer(cls, index_path: Path) -> Catalog:
+        """Open the catalog for commits, and make it where there is none. The caller holds the `WriterLock`.
+
+        Raises:
+            CorruptIndexError: the file is damaged.
+            FormatTooNewError: a newer colindex wrote it.
+        """
+        path = catalog_path(index_path)
+        path.mkdir(exist_ok=True)
+        fresh = not (path / RECORD).exists()
+        catalog = cls(path, _share(path, create=True), writable=True)
+        try:
+            catalog._prepare(fresh)
+        except BaseException:
+            catalog.close()
+            raise
+        return catalog
+
+    def __enter__(self) -> Catalog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; closing twice does nothing."""
+        self._release()
+
+    @property
+    def generation(self) -> int:
+        """The generation that this catalog answers for; 0 before the first commit."""
+        return 0 if self._manifest is None else self._manifest.generation
+
+    @property
+    def n_documents(self) -> int:
+        """Documents of that generation."""
+        return 0 if self._manifest is None else self._manifest.documents
+
+    def manifest(self) -> Manifest:
+        """The manifest of that generation.
+
+        Raises:
+            IndexNotBuiltError: nothing was committed yet.
+        """
+        if self._manifest is None:
+            raise _not_built(self._path.parent)
+        return self._manifest
+
+    def locate(self, id: str) -> tuple[int, int] | None:
+        """Segment number and document number of an external id; None where it is not in this generation.
+
+        Raises:
+            InvalidIdError: no index can hold such an id.
+            CorruptIndexError: the stored value is damaged.
+        """
+        key = encode_id(id)
+        if self._manifest is None:
+            return None
+        with self._shared.reading() as transaction:
+            value = transaction.get(key, db=self._shared.database(_IDS, transaction))
+        if value is None:
+            return None
+        segment, document = self._place(key, bytes(value))
+        return (segment, document) if segment < self._manifest.next_segment else None
+
+    def ids(self) -> Iterator[tuple[str, int, int]]:
+        """Every id of the newest generation with its segment and document, in the order of their bytes.
+
+        Raises:
+            CorruptIndexError: a stored value is damaged.
+        """
+        if self._manifest is None:
+            return
+        with self._shared.reading() as transaction:
+            for key, value in transaction.cursor(db=self._shared.database(_IDS, transaction)):
+                segment, document = self._place(bytes(key), bytes(value))
+                yield bytes(key).decode(), segment, document
+
+    def commit(self, manifest: Manifest, new_ids: Iterable[tuple[str, int, int]]) -> None:
+        """Make a generation the latest, durably: its manifest and where its new ids are, in one transaction.
+
+        Args:
+            manifest: its generation is one more than this catalog's; every file that it names is durable already.
+            new_ids: external id, segment number and document number; an id that exists moves.
+
+        Raises:
+            StorageError: the catalog was opened for reading, or the generation is not the next one.
+            InvalidIdError: an id that cannot be stored.
+            OSError: the disk; the previous generation stays the latest, unless only `commit.json` could not be written.
+        """
+        if not self._writable:
+            raise StorageError(f"{self._path}: opened for reading; open it with Catalog.open_writer to commit.")
+        if manifest.generation != self.generation + 1:
+            raise StorageError(
+                f"{self._path}: expected generation {self.generation + 1}, got {manifest.generation}; "
+                "make the next manifest from the latest one."
+            )
+        if (record := read_commit_record(self._path)) is None or record.generation != self.generation:
+            write_commit_record(self._path, self.generation)  # the last commit could not; the guard allows one step
+        places = [encode_id(id) + _PLACE.pack(segment, document) for id, segment, document in new_ids]
+        places.sort()  # keys in their order fill pages
+        self._shared.write(places, manifest.generation, manifest.to_json())
+        self._manifest = manifest
+        write_commit_record(self._path, manifest.generation)
+
+    def _prepare(self, fresh: bool) -> None:
+        """Make the databases of a new catalog; finish what a writer that ended after its commit left undone."""
+        if fresh and self._manifest is None:
+            self._shared.make_databases()
+        record = read_commit_record(self._path)
+        if record is None or record.generation != self.generation:
+            for _ in self.ids():  # every value is looked at before the file as it is now is declared good
+                pass
+            write_commit_record(self._path, self.generation)
+
+    def _latest(self) -> Manifest | None:
+        """The manifest of the newest generation in the file."""
+        record = read_commit_record(self._path)
+        with self._shared.reading() as transaction:
+            found = self._shared.newest_manifest(transaction)
+        if found is None and (record is None or record.generation == 0):
+            return None
+        generation = 0 if found is None else _GENERATION.unpack(found[0])[0]
+        if found is None or (record is not None and generation < record.generation):
+            raise corrupt(self._path / DATA, f"generation {record.generation if record else 1}", generation)
+        manifest = Manifest.from_json(self._opened(*found), self._path / DATA)
+        if manifest.generation != generation:
+            raise corrupt(self._path / DATA, f"the manifest of generation {generation}", manifest.generation)
+        return manifest
+
+    def _place(self, key: bytes, value: bytes) -> tuple[int, int]:
+        place = self._opened(key, value)
+        if len(place) != _PLACE.size:
+            raise corrupt(self._path / DATA, f"{_PLACE.size} bytes for id {key!r}", len(place))
+        segment, document = _PLACE.unpack(place)
+        return int(segment), int(document)
+
+    def _opened(self, key: bytes, value: bytes) -> bytes:
+        """A stored value without its check."""
+        content, check = value[:-_CHECK_BYTES], value[-_CHECK_BYTES:]
+        if check != _check(key, content):
+            raise corrupt(self._path / DATA, f"check {_check(key, content).hex()} of key {key!r}", check.hex())
+        return content
+
+
+@dataclass(slots=True, eq=False)
+class _Shared:
+    """The one environment of a file in this process, and the turn to use it."""
+
+    path: Path
+    environment: lmdb.Environment
+    users: int = 1
+    turn: threading.RLock = field(default_factory=threading.RLock)
+
+    @contextmanager
+    def reading(self) -> Iterator[lmdb.Transaction]:
+        """A read transaction; another process may have made the file outgrow our map, which is then made anew."""
+        import lmdb
+
+        with self.turn:
+            try:
+                transaction = self.environment.begin()
+            except lmdb.MapResizedError:
+                self.environment.set_mapsize(0)
+                transaction = self.environment.begin()
+            with transaction:
+                yield transaction
+
+    def database(self, name: bytes, transaction: lmdb.Transaction) -> lmdb._Database:
+        """A database that exists."""
+        return self.environment.open_db(name, txn=transaction, create=False)
+
+    def newest_manifest(self, transaction: lmdb.Transaction) -> tuple[bytes, bytes] | None:
+        """Key and value of the last manifest; None before the first commit."""
+        import lmdb
+
+        try:
+            cursor = transaction.cursor(db=self.database(_MANIFESTS, transaction))
+        except lmdb.NotFoundError:
+            return None
+        return (bytes(cursor.key()), bytes(cursor.value())) if cursor.last() else None
+
+    def make_databases(self) -> None:
+        """Make both databases in one transaction."""
+        with self.turn, self.environment.begin(write=True) as transaction:
+            for name in (_IDS, _MANIFESTS):
+                self.environment.open_db(name, txn=transaction)
+
+    def write(self, places: Sequence[bytes], generation: int, manifest: bytes) -> None:
+        """Put ids (key and place end to end) and a manifest in one transaction, enlarging the map as it takes."""
+        import lmdb
+
+        with self.turn:
+            while True:
+                try:
+                    return self._write_once(places, generation, manifest)
+                except (lmdb.MapFullError, lmdb.MapResizedError):
+                    size = max(self.environment.info()["map_size"] * 2, (self.path / DATA).stat().st_size * 2)
+                    self.environment.set_mapsize(size)
+
+    def _write_once(self, places: Sequence[bytes], generation: int, manifest: bytes) -> None:
+        transaction = self.environment.begin(write=True)
+        try:
+            ids, manifests = (self.database(name, transaction) for name in (_IDS, _MANIFESTS))
+            for place in places:
+                id = place[: -_PLACE.size]
+                transaction.put(id, _sealed(id, place[-_PLACE.size :]), db=ids)
+            key = _GENERATION.pack(generation)
+            transaction.put(key, _sealed(key, manifest), db=manifests)
+            transaction.delete(_GENERATION.pack(max(0, generation - _KEPT_MANIFESTS)), db=manifests)
+            operations.commit(transaction.commit)
+        except BaseException:
+            transaction.abort()
+            raise
+
+
+_environments: dict[tuple[int, int], _Shared] = {}
+_environments_lock = threading.Lock()
+
+
+def catalog_path(index_path: Path) -> Path:
+    """The folder of the catalog."""
+    return Path(index_path, "catalog.lmdb")
+
+
+def structural_problems(data: Path) -> list[str]:
+    """What is wrong in the pages of an LMDB file, found without liblmdb."""
+    from lmdb import verify
+
+    try:
+        return [str(problem) for problem in verify.verify(str(data), subdir=False)]  # type: ignore[no-untyped-call]
+    except verify.VerifyError as error:
+        return [str(error)]
+
+
+def _share(path: Path, create: bool) -> _Shared:
+    """The environment of a catalog: the one that is open already, or a new one if the guard lets its file pass."""
+    data = path / DATA
+    with _environments_lock:
+        empty = create and not (path / RECORD).exists() and (not data.exists() or data.stat().st_size == 0)
+        if not empty:
+            check_catalog_file(path, structural_problems, may_change=not create)
+            if (shared := _environments.get(_identity(data))) is not None:
+                shared.users += 1
+                return shared
+        shared = _Shared(path, _open_environment(path))
+        _environments[_identity(data)] = shared
+        return shared
+
+
+def _open_environment(path: Path) -> lmdb.Environment:
+    import lmdb
+
+    writable = os.access(path, os.W_OK)
+    size = (path / DATA).stat().st_size if (path / DATA).exists() else 0
+    map_size = max(_FIRST_MAP, -(-2 * size // _MAP_ROUND) * _MAP_ROUND)
+    try:
+        return lmdb.open(str(path), map_size=map_size, max_dbs=8, readonly=not writable, lock=writable)
+    except lmdb.Error as error:
+        raise StorageError(f"{path}: LMDB cannot open it: {error}.") from error
+
+
+def _let_go(shared: _Shared) -> None:
+    """One user less; the last one closes the environment."""
+    with _environments_lock:
+        shared.users -= 1
+        if not shared.users:
+            shared.environment.close()
+            for identity in [key for key, value in _environments.items() if value is shared]:
+                del _environments[identity]
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _sealed(key: bytes, content: bytes) -> bytes:
+    return content + _check(key, content)
+
+
+def _check(key: bytes, content: bytes) -> bytes:
+    return hash64(key + content).to_bytes(_CHECK_BYTES, "little")
+
+
+def _require_index(index_path: Path) -> None:
+    """Tell a folder that is no index from one whose build has begun."""
+    if not index_path.is_dir():
+        raise IndexNotFoundError(f"{index_path}: expected the folder of an index, got none; check the path.")
+    if not catalog_path(index_path).is_dir() and not (index_path / LOCK_NAME).exists():
+        raise IndexNotFoundError(
+            f"{index_path}: expected the folder of an index, got one without catalog.lmdb; check the path."
+        )
+
+
+def _not_built(index_path: Path) -> IndexNotBuiltError:
+    return IndexNotBuiltError(
+        f"{index_path}: a build has begun here, but nothing was committed yet; finish the build or begin it again."
+    )

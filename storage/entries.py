@@ -1,0 +1,138 @@
+"""Entries that are read one at a time: external ids and document payloads.
+
+1. Entries lie one after the other in a plain uint8 array `bytes`; entry `n` is `bytes[offsets[n]:offsets[n + 1]]`, where
+   `offsets` is a plain uint64 array of one more value than there are entries.
+2. An entry is a check of 4 bytes, little-endian, and its payload. The check covers the number of the entry and the payload
+   (`checksums.entry_check`): neither a flipped byte nor a wrong offset can pass one entry off as another.
+3. One entry costs two small reads and no memory between them; nothing of this is resident.
+
+Ids are UTF-8. A document payload is a zstd frame with content size and checksum of the bytes that the caller gave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import zstandard
+
+from colindex.storage.checksums import FileSum, entry_check
+from colindex.storage.directory import corrupt, read_exactly
+from colindex.storage.errors import InvalidIdError
+from colindex.storage.plain import PlainWriter, below, write_plain
+
+__all__ = ["MAX_ID_BYTES", "EntryReader", "EntryWriter", "compress", "decode_id", "decompress", "encode_id"]
+
+MAX_ID_BYTES = 511
+"""The longest key of an LMDB built with its defaults."""
+
+_CHECK_BYTES = 4
+_LEVEL = 3
+_BYTES, _OFFSETS = "bytes", "offsets"
+
+
+class EntryWriter:
+    """Appends entries; holds 8 bytes of memory for each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._bytes = PlainWriter(folder / _BYTES, np.uint8)
+        self._offsets = [0]
+
+    def append(self, payload: bytes) -> None:
+        """Append the next entry."""
+        number = len(self._offsets) - 1
+        self._bytes.write(entry_check(number, payload).to_bytes(_CHECK_BYTES, "little") + payload)
+        self._offsets.append(self._bytes.size)
+
+    def finish(self) -> dict[str, FileSum]:
+        """End both arrays; not durable before `fsync_tree`."""
+        offsets = write_plain(self._folder / _OFFSETS, np.array(self._offsets, np.uint64))
+        return below(_BYTES, self._bytes.finish()) | below(_OFFSETS, offsets)
+
+    def discard(self) -> None:
+        """Let go of the file being written."""
+        self._bytes.discard()
+
+
+class EntryReader:
+    """Reads entries by number from the files, which it opens for each read."""
+
+    def __init__(self, folder: Path, entries: int) -> None:
+        self._bytes = folder / _BYTES / "c" / "0"
+        self._offsets = folder / _OFFSETS / "c" / "0"
+        self._entries = entries
+
+    def read(self, number: int) -> bytes:
+        """The payload of entry `number`.
+
+        Raises:
+            IndexError: there is no entry of this number.
+            CorruptIndexError: its bytes are not those that were written.
+        """
+        if not 0 <= number < self._entries:
+            raise IndexError(f"document {number} of a segment with {self._entries}")
+        start, stop = np.frombuffer(read_exactly(self._offsets, 8 * number, 16), "<u8").tolist()
+        if not start + _CHECK_BYTES <= stop <= self._bytes_stored():
+            raise corrupt(self._offsets, f"the bounds of entry {number}", f"{start} to {stop}")
+        entry = read_exactly(self._bytes, start, stop - start)
+        check, payload = int.from_bytes(entry[:_CHECK_BYTES], "little"), entry[_CHECK_BYTES:]
+        if (computed := entry_check(number, payload)) != check:
+            raise corrupt(self._bytes, f"check {check:08x} of entry {number} at byte {start:,}", f"{computed:08x}")
+        return payload
+
+    def read_many(self, numbers: Iterable[int]) -> list[bytes]:
+        """The payloads of some entries, in the order asked for."""
+        return [self.read(int(number)) for number in numbers]
+
+    def _bytes_stored(self) -> int:
+        try:
+            return self._bytes.stat().st_size
+        except OSError as error:
+            raise corrupt(self._bytes, "a readable file", error.strerror or "an error") from error
+
+
+def encode_id(id: str) -> bytes:
+    """An external id as it is stored.
+
+    Raises:
+        InvalidIdError: it is not text of 1 to 511 bytes in UTF-8.
+    """
+    if not isinstance(id, str):
+        raise InvalidIdError(f"id {id!r}: expected a str, got {type(id).__name__}; convert it with str().")
+    try:
+        key = id.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidIdError(
+            f"id {id!r}: expected text that UTF-8 can hold, got a lone surrogate at character {error.start}; replace it."
+        ) from error
+    if not 1 <= len(key) <= MAX_ID_BYTES:
+        raise InvalidIdError(
+            f"id {id[:40]!r}: expected 1 to {MAX_ID_BYTES} bytes in UTF-8, got {len(key)}; "
+            "give each document a shorter id and keep the long one in its metadata."
+        )
+    return key
+
+
+def decode_id(key: bytes) -> str:
+    """The external id whose stored bytes these are; they were checked before."""
+    return key.decode()
+
+
+def compress(documents: Sequence[bytes]) -> list[bytes]:
+    """Each document as a zstd frame of its own, with content size and checksum."""
+    compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=True)
+    return [compressor.compress(document) for document in documents]
+
+
+def decompress(path: Path, frame: bytes) -> bytes:
+    """The document in a frame that came from `path`.
+
+    Raises:
+        CorruptIndexError: it is no whole zstd frame.
+    """
+    try:
+        return zstandard.ZstdDecompressor().decompress(frame)
+    except zstandard.ZstdError as error:
+        raise corrupt(path, "a zstd frame", str(error)) from error

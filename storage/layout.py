@@ -1,0 +1,58 @@
+"""Where things are in the folder of an index, and what in it belongs to nothing.
+
+    wiki.colindex/
+      writer.lock              held by whoever writes
+      catalog.lmdb/            data.mdb, lock.mdb, commit.json
+      codebook-000001.zarr/    the codebook
+      segments/000001.zarr/    a segment
+
+A crash leaves files that no generation names: codebooks and segments of a build that never committed, files half renamed.
+They harm nobody, and the next writer removes them (`remove_strays`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from colindex.storage.directory import remove_tree
+from colindex.storage.lmdb_guard import DATA, RECORD
+from colindex.storage.lock import LOCK_NAME
+from colindex.storage.manifest import Manifest
+
+__all__ = ["codebook_path", "remove_strays", "stray_paths"]
+
+
+def codebook_path(index_path: Path, name: str) -> Path:
+    """The folder of a codebook."""
+    return Path(index_path, f"{name}.zarr")
+
+
+def stray_paths(index_path: Path, manifest: Manifest | None) -> list[Path]:
+    """Files and folders of an index that its latest generation does not name, sorted.
+
+    A folder appears once if all of it is stray; inside the segments and codebooks that are named, single files appear.
+    """
+    named = {Path(LOCK_NAME)} | {Path("catalog.lmdb", name) for name in (DATA, RECORD, "lock.mdb")}
+    if manifest is not None:
+        named |= {Path(f"{manifest.codebook}.zarr", name) for name in manifest.codebook_files}
+        for segment in manifest.segments:
+            named |= {Path("segments", f"{segment.name}.zarr", name) for name in segment.files}
+    folders = {parent for path in named for parent in path.parents} | {Path("segments")}
+    strays: list[Path] = []
+    pending = [Path(index_path)]
+    while pending:
+        for child in sorted(pending.pop().iterdir()):
+            relative = child.relative_to(index_path)
+            if relative in folders and child.is_dir():
+                pending.append(child)
+            elif relative not in named:
+                strays.append(child)
+    return sorted(strays)
+
+
+def remove_strays(index_path: Path, manifest: Manifest | None) -> list[Path]:
+    """Remove what the latest generation does not name; the caller holds the `WriterLock`. Returns what was removed."""
+    strays = stray_paths(index_path, manifest)
+    for path in strays:
+        remove_tree(path)
+    return strays

@@ -1,0 +1,164 @@
+"""Whether the catalog's file may be handed to liblmdb.
+
+liblmdb maps its file and believes its pages: a flipped byte can end the process with SIGSEGV, a cut one with SIGBUS
+(AltSysrq/lmdb-zero#30, jnwatson/py-lmdb#344). So nothing is opened that was not looked at first, by reading:
+
+1. After each commit the writer durably writes `commit.json` beside `data.mdb`: the newest transaction, the generation,
+   and length and xxh3_128 of the file. The text is canonical, so that any changed byte of it is found too.
+2. Before opening, both meta pages of `data.mdb` are read by hand for the newest transaction.
+3. If that is the one of `commit.json`, the file has to hash to what it says.
+4. If it is the next one, a writer ended (or is) between its commit and its `commit.json`: the file's structure is then verified
+   page by page in Python (`lmdb.verify`); the values carry checks of their own.
+5. Anything else is damage. But while a writer works, its pages reach the file before the meta page does; so a
+   mismatch is looked at again, for two seconds while somebody holds the writer's lock, and then decided by 4.
+
+A meta page (LMDB 0.9): page header of 16 bytes, magic 0xBEEFC0DE, ... transaction number 128 bytes after the magic.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from colindex.storage.checksums import FileSum, file_sum, hash64
+from colindex.storage.directory import corrupt, write_file_durably
+from colindex.storage.errors import CorruptIndexError
+from colindex.storage.lock import writer_is_active
+
+__all__ = ["CommitRecord", "check_catalog_file", "newest_transaction", "read_commit_record", "write_commit_record"]
+
+DATA, RECORD = "data.mdb", "commit.json"
+
+_MAGIC = 0xBEEFC0DE
+_HEADERS = (16, 24)  # bytes of the page header in LMDB 0.9 and 1.0
+_PAGE_SIZE_AT, _TRANSACTION_AT, _META_BYTES = 24, 128, 136  # from the magic on
+_RETRY_SECONDS, _PAUSE = 2.0, 0.05
+
+_Verifier = Callable[[Path], Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRecord:
+    """What the writer says of `data.mdb` after a commit."""
+
+    last_txnid: int
+    generation: int
+    file: FileSum
+
+    def to_json(self) -> bytes:
+        """The stored form: one for each value, so that any other text is damage."""
+        value = {"last_txnid": self.last_txnid, "generation": self.generation, **self.file._asdict()}
+        check = hash64(json.dumps(value).encode())
+        return json.dumps(value | {"check": f"{check:016x}"}, indent=1).encode() + b"\n"
+
+
+def write_commit_record(folder: Path, generation: int) -> None:
+    """Describe `data.mdb` as it is now, durably. The caller holds the writer's lock."""
+    data = folder / DATA
+    record = CommitRecord(newest_transaction(data), generation, file_sum(data))
+    write_file_durably(folder / RECORD, record.to_json())
+
+
+def read_commit_record(folder: Path) -> CommitRecord | None:
+    """What the last commit left; None before the first.
+
+    Raises:
+        CorruptIndexError: the file holds something else.
+    """
+    path = folder / RECORD
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise corrupt(path, "a readable file", error.strerror or "an error") from error
+    try:
+        value = json.loads(data)
+        file = FileSum(value["bytes"], value["xxh3_128"])
+        record = CommitRecord(value["last_txnid"], value["generation"], file)
+        good = record.to_json() == data
+    except (KeyError, TypeError, ValueError):
+        good = False
+    if not good:
+        raise corrupt(path, "the record of a commit", "other bytes")
+    return record
+
+
+def newest_transaction(data: Path) -> int:
+    """The number of the last committed transaction in an LMDB file, from its two meta pages.
+
+    Raises:
+        CorruptIndexError: it is no LMDB file of this machine, or cut short.
+    """
+    try:
+        with data.open("rb", buffering=0) as file:
+            head = file.read(64)
+            header = next((at for at in _HEADERS if head[at : at + 4] == struct.pack("=I", _MAGIC)), None)
+            if header is None:
+                raise corrupt(data, "an LMDB file", f"{len(head)} bytes that do not begin one")
+            (page_size,) = struct.unpack_from("=I", head, header + _PAGE_SIZE_AT)
+            return max(
+                _transaction(data, file.seek(start + header), file.read(_META_BYTES)) for start in (0, page_size)
+            )
+    except OSError as error:
+        raise corrupt(data, "a readable file", error.strerror or "an error") from error
+
+
+def check_catalog_file(folder: Path, verify_structure: _Verifier, *, may_change: bool) -> None:
+    """Return only if liblmdb may open `data.mdb` in this folder.
+
+    Args:
+        folder: the LMDB environment.
+        verify_structure: lists what is wrong in the pages of a file.
+        may_change: somebody else may be committing; not so for the holder of the writer's lock.
+
+    Raises:
+        CorruptIndexError: it may not.
+    """
+    deadline, attempts = time.monotonic() + _RETRY_SECONDS, 0
+    while True:
+        attempts += 1
+        try:
+            return _check_once(folder, verify_structure)
+        except CorruptIndexError:
+            active = may_change and writer_is_active(folder.parent)
+            if active and time.monotonic() > deadline:
+                return _check_structure(folder / DATA, verify_structure)
+            if not active and (attempts > 1 or not may_change):  # twice, for a writer that has finished in between
+                raise
+        time.sleep(_PAUSE)
+
+
+def _check_once(folder: Path, verify_structure: _Verifier) -> None:
+    record, newest = read_commit_record(folder), newest_transaction(folder / DATA)
+    if record is None and newest <= 1:  # a first writer has made the empty databases, or not even those
+        _check_structure(folder / DATA, verify_structure)
+        return
+    if record is None:
+        raise corrupt(folder / RECORD, f"the record of transaction {newest}", "no such file")
+    if newest == record.last_txnid + 1:
+        _check_structure(folder / DATA, verify_structure)
+        return
+    if newest != record.last_txnid:
+        raise corrupt(folder / DATA, f"transaction {record.last_txnid} to be the last", newest)
+    if (got := file_sum(folder / DATA)) != record.file:
+        expected = f"{record.file.bytes:,} bytes with xxh3_128 {record.file.xxh3_128}"
+        raise corrupt(folder / DATA, expected, f"{got.bytes:,}, {got.xxh3_128}")
+
+
+def _check_structure(data: Path, verify_structure: _Verifier) -> None:
+    problems = verify_structure(data)
+    if problems:
+        raise corrupt(
+            data, "sound pages", f"{problems[0]}" + (f" and {len(problems) - 1} more" if problems[1:] else "")
+        )
+
+
+def _transaction(data: Path, start: int, meta: bytes) -> int:
+    if len(meta) < _META_BYTES or meta[:4] != struct.pack("=I", _MAGIC):
+        raise corrupt(data, f"a meta page at byte {start}", "other bytes")
+    return int(struct.unpack_from("=Q", meta, _TRANSACTION_AT)[0])

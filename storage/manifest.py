@@ -1,0 +1,132 @@
+"""The manifest: which codebook and which segments make up one generation of an index.
+
+1. A manifest is a value. A writer makes the next one from the last (`Manifest.next`) and commits it; no manifest changes.
+2. It is stored as a JSON object (`to_json`), in the catalog. Keys are sorted, so that equal manifests are equal bytes.
+3. Reading (`from_json`) checks the format version first: a newer index is refused by its version, whatever else it holds.
+   Then every value is checked, and the sums over segments.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from colindex.storage.checksums import FileSum
+from colindex.storage.directory import corrupt
+from colindex.storage.errors import FormatTooNewError
+from colindex.storage.segments import SegmentInfo
+
+__all__ = ["FORMAT_VERSION", "Manifest"]
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Everything that a generation of an index consists of."""
+
+    generation: int
+    """1 for the first commit, then one more each time."""
+    created: str
+    """When this generation was committed, ISO 8601 with time zone."""
+    dim: int
+    """Dimensions of the stored vectors."""
+    input_dim: int
+    """Dimensions of the vectors as the encoder makes them."""
+    bits: int
+    """Bits a dimension of the residual codes."""
+    codec: str
+    """Name of the codec of the records."""
+    params: Mapping[str, Any]
+    """The build's settings, a JSON object."""
+    encoder: Mapping[str, Any] | None
+    """The encoder's fingerprint, a JSON object; None where vectors were handed in."""
+    codebook: str
+    """Folder name of the codebook without its suffix, such as `codebook-000001`."""
+    codebook_files: Mapping[str, FileSum]
+    """Each file of the codebook by its path below its folder."""
+    segments: tuple[SegmentInfo, ...]
+    next_segment: int
+    """Number of the next segment; never used twice."""
+    documents: int
+    """Documents of all segments."""
+    tokens: int
+    """Stored vectors of all segments."""
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> bytes:
+        """The stored form."""
+        value = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        value["segments"] = [segment.to_json() for segment in self.segments]
+        value["codebook_files"] = {name: list(sum_) for name, sum_ in self.codebook_files.items()}
+        value["params"] = dict(self.params)
+        value["encoder"] = None if self.encoder is None else dict(self.encoder)
+        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, path: Path) -> Manifest:
+        """Read the stored form; `path` is where it lay, for messages.
+
+        Raises:
+            FormatTooNewError: a newer colindex wrote it.
+            CorruptIndexError: it is no manifest.
+        """
+        try:
+            value = json.loads(data)
+            version = _integer(value["format_version"])
+            if version > FORMAT_VERSION:
+                raise FormatTooNewError(
+                    f"{path}: this index has format version {version}, this colindex reads up to {FORMAT_VERSION}; "
+                    "upgrade colindex."
+                )
+            manifest = cls._from_value(value)
+        except (KeyError, TypeError, ValueError) as error:
+            raise corrupt(path, "a manifest", f"something else ({type(error).__name__}: {error})") from error
+        counted = (sum(s.documents for s in manifest.segments), sum(s.tokens for s in manifest.segments))
+        if (named := (manifest.documents, manifest.tokens)) != counted:
+            raise corrupt(path, f"documents and tokens {named}, as the manifest says", f"{counted} in its segments")
+        return manifest
+
+    @classmethod
+    def _from_value(cls, value: Mapping[str, Any]) -> Manifest:
+        encoder = value["encoder"]
+        return cls(
+            format_version=_integer(value["format_version"]),
+            generation=_integer(value["generation"]),
+            created=_text(value["created"]),
+            dim=_integer(value["dim"]),
+            input_dim=_integer(value["input_dim"]),
+            bits=_integer(value["bits"]),
+            codec=_text(value["codec"]),
+            next_segment=_integer(value["next_segment"]),
+            documents=_integer(value["documents"]),
+            tokens=_integer(value["tokens"]),
+            codebook=_text(value["codebook"]),
+            params=_object(value["params"]),
+            encoder=None if encoder is None else _object(encoder),
+            codebook_files={
+                name: FileSum(_integer(size), _text(hash_)) for name, (size, hash_) in value["codebook_files"].items()
+            },
+            segments=tuple(SegmentInfo.from_json(segment) for segment in value["segments"]),
+        )
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"expected a whole number, got {value!r}")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, got {value!r}")
+    return value
+
+
+def _object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"expected an object, got {value!r}")
+    return value

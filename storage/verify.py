@@ -1,0 +1,150 @@
+"""Verification: everything an index says about itself, held against its bytes.
+
+1. The catalog: its file as the guard sees it (`lmdb_guard.py`: record of the last commit, or page structure), then the check
+   of every value, then the manifest.
+2. Files: each one that the manifest names is there, with its length and its xxh3_128; no others are in the folder.
+3. Segments, those whose files are sound: the parts agree with each other (`verify_segments.py`).
+4. Ids, both ways: each document's external id leads to it in the catalog, and each id in the catalog is that of one document.
+
+Nothing is repaired, and nothing stops at the first finding. Memory: 8 bytes for each posting of one segment at a time, and a
+bit a document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from colindex.storage.catalog import Catalog, catalog_path
+from colindex.storage.checksums import FileSum, file_sum
+from colindex.storage.errors import CorruptIndexError
+from colindex.storage.layout import codebook_path, stray_paths
+from colindex.storage.manifest import Manifest
+from colindex.storage.segments import SegmentInfo, SegmentReader, segment_path
+from colindex.storage.verify_segments import segment_problems
+
+__all__ = ["Finding", "verify_index"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it was committed."""
+
+    path: Path
+    """The file, or the folder of a part."""
+    kind: str
+    """`missing`, `unexpected`, `size`, `checksum`, `catalog`, `segment` or `ids`."""
+    expected: str
+    got: str
+    message: str
+    """All of it in a sentence, with the way out."""
+
+
+def verify_index(index_path: Path) -> list[Finding]:
+    """Check every byte of an index at its latest generation; an empty list means that all is well.
+
+    Raises:
+        IndexNotFoundError: there is no index.
+        IndexNotBuiltError: nothing was committed yet.
+        FormatTooNewError: a newer colindex wrote it.
+    """
+    index_path = Path(index_path)
+    try:
+        catalog = Catalog.open_reader(index_path)
+    except CorruptIndexError as error:
+        return [_problem(catalog_path(index_path), "catalog", str(error))]
+    with catalog:
+        manifest = catalog.manifest()
+        findings = list(_file_findings(index_path, manifest))
+        damaged = {finding.path for finding in findings}
+        sound = [s for s in manifest.segments if not _holds(segment_path(index_path, s.name), damaged)]
+        for segment in sound:
+            findings += _segment_findings(index_path, segment)
+        findings += _id_findings(index_path, catalog, sound)
+    return findings
+
+
+def _holds(folder: Path, paths: set[Path]) -> bool:
+    return any(folder in path.parents for path in paths)
+
+
+def _file_findings(index_path: Path, manifest: Manifest) -> Iterator[Finding]:
+    """Step 2."""
+    yield from _folder_findings(codebook_path(index_path, manifest.codebook), manifest.codebook_files)
+    for segment in manifest.segments:
+        yield from _folder_findings(segment_path(index_path, segment.name), segment.files)
+    for path in stray_paths(index_path, manifest):
+        message = f"{path}: no generation names it; it harms nobody, and the next `colindex add` removes it."
+        yield Finding(path, "unexpected", "no such file", "one", message)
+
+
+def _folder_findings(folder: Path, files: Mapping[str, FileSum]) -> Iterator[Finding]:
+    for name, expected in sorted(files.items()):
+        try:
+            got = file_sum(folder / name)
+        except OSError as error:
+            reason = error.strerror or "an error"
+            yield _finding(folder / name, "missing", f"{expected.bytes:,} bytes", reason)
+            continue
+        if got.bytes != expected.bytes:
+            yield _finding(folder / name, "size", f"{expected.bytes:,} bytes", f"{got.bytes:,}")
+        elif got != expected:
+            yield _finding(folder / name, "checksum", f"xxh3_128 {expected.xxh3_128}", got.xxh3_128)
+
+
+def _segment_findings(index_path: Path, info: SegmentInfo) -> Iterator[Finding]:
+    """Step 3."""
+    path = segment_path(index_path, info.name)
+    try:
+        reader = SegmentReader(index_path, info)
+    except CorruptIndexError as error:
+        yield _problem(path, "segment", str(error))
+        return
+    for part, expected, got in segment_problems(reader):
+        yield _finding(path / part, "segment", expected, got)
+
+
+def _id_findings(index_path: Path, catalog: Catalog, segments: list[SegmentInfo]) -> Iterator[Finding]:
+    """Step 4. Each document's id leads to it; if no two ids lead to one document, then every id is that of a document."""
+    path = catalog_path(index_path)
+    led_to = {int(s.name): np.zeros(s.documents, np.bool_) for s in catalog.manifest().segments}
+    try:
+        for id, number, document in catalog.ids():
+            place = f"document {document} of segment {number}"
+            if number not in led_to or document >= len(led_to[number]):
+                yield _finding(path, "ids", f"id {id!r} to lead to a document", f"{place}, which there is not")
+            elif led_to[number][document]:
+                yield _finding(path, "ids", f"one id for {place}", f"another, {id!r}")
+            else:
+                led_to[number][document] = True
+    except CorruptIndexError as error:
+        yield _problem(path, "catalog", str(error))
+    for segment in segments:
+        yield from _lost_ids(index_path, catalog, segment)
+
+
+def _lost_ids(index_path: Path, catalog: Catalog, segment: SegmentInfo) -> Iterator[Finding]:
+    path = segment_path(index_path, segment.name) / "ids"
+    reader = SegmentReader(index_path, segment)
+    for document in range(segment.documents):
+        try:
+            (id,) = reader.external_ids([document])
+            place = catalog.locate(id)
+        except CorruptIndexError as error:
+            yield _problem(path, "ids", str(error))
+            continue
+        if place != (expected := (int(segment.name), document)):
+            yield _finding(path, "ids", f"the catalog to lead {id!r} to (segment, document) {expected}", str(place))
+
+
+def _finding(path: Path, kind: str, expected: str, got: str) -> Finding:
+    message = f"{path}: expected {expected}, got {got}; restore it from a copy, or build the index again."
+    return Finding(path, kind, expected, got, message)
+
+
+def _problem(path: Path, kind: str, message: str) -> Finding:
+    """A finding whose message an error has written already."""
+    return Finding(path, kind, "sound bytes", "an error", message)

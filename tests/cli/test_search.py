@@ -1,0 +1,203 @@
+"""`colindex search`: the same rows in three formats, data on stdout alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ir_measures
+import pytest
+
+from colindex import Document, Hit, Index, SearchParams
+from colindex.cli import output
+from colindex.cli.output import one_line, trec_id, write_hits_table
+from colindex.evaluate import Query
+from tests.cli.conftest import Run, word_encoder
+from tests.words import WordEncoder
+
+
+@pytest.fixture
+def expected(index_path: Path) -> list[Hit]:
+    with Index.open(index_path, encoder=word_encoder()) as index:
+        return index.search("amber rare7", k=5)
+
+
+def _json_lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_jsonl_holds_everything_about_a_hit(
+    run: Run, index_path: Path, expected: list[Hit], corpus_documents: list[Document]
+) -> None:
+    result = run("search", index_path, "amber rare7", "-k", "5", "--format", "jsonl")
+    assert (result.exit_code, result.stderr) == (0, "")
+    rows = _json_lines(result.stdout)
+    by_id = {document.id: document for document in corpus_documents}
+    assert [(row["rank"], row["id"], row["score"]) for row in rows] == [
+        (rank, hit.id, hit.score) for rank, hit in enumerate(expected, 1)
+    ]
+    for row in rows:
+        document = by_id[row["id"]]
+        assert list(row) == ["query_id", "rank", "id", "score", "title", "text", "metadata"]
+        assert (row["title"], row["text"], row["metadata"]) == (document.title, document.text, document.metadata)
+
+
+def test_the_formats_hold_the_same_rows(run: Run, index_path: Path, expected: list[Hit]) -> None:
+    ids = [hit.id for hit in expected]
+    trec = run("search", index_path, "amber rare7", "-k", "5", "--format", "trec").stdout
+    assert [line.split()[2] for line in trec.splitlines()] == ids
+    table = run("search", index_path, "amber rare7", "-k", "5").stdout
+    assert [line.split()[2] for line in table.splitlines() if " doc-" in line] == ids
+    assert "amber rare7" in table
+
+
+def test_a_run_file_is_read_by_trec_tools(run: Run, index_path: Path, tmp_path: Path, expected: list[Hit]) -> None:
+    queries = "q1\tamber rare7\nq2\tbasin\n"
+    result = run("search", index_path, "-", "-k", "5", "--format", "trec", stdin=queries)
+    (tmp_path / "run").write_text(result.stdout)
+    rows = list(ir_measures.read_trec_run(str(tmp_path / "run")))  # type: ignore[no-untyped-call]
+    assert [(row.query_id, row.doc_id) for row in rows[:5]] == [("q1", hit.id) for hit in expected]
+    assert [row.score for row in rows[:5]] == pytest.approx([hit.score for hit in expected], rel=1e-6)
+    assert len(rows) == 10
+    assert all(line.split()[5] == "colindex" for line in result.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("stdin", "ids"),
+    [
+        ("amber\n\nbasin\n", ["1", "3"]),
+        ("a\tamber\nb\tbasin\n", ["a", "b"]),
+        ('{"_id": "a", "text": "amber"}\n{"_id": 2, "text": "basin"}\n', ["a", "2"]),
+    ],
+)
+def test_queries_from_standard_input(run: Run, index_path: Path, stdin: str, ids: list[str]) -> None:
+    result = run("search", index_path, "-", "-k", "2", "--format", "jsonl", stdin=stdin)
+    assert result.exit_code == 0, result.stderr
+    found = _json_lines(result.stdout)
+    assert [row["query_id"] for row in found] == [id_ for id_ in ids for _ in range(2)]
+    single = run("search", index_path, "basin", "-k", "2", "--format", "jsonl")
+    assert [row["id"] for row in found[2:]] == [row["id"] for row in _json_lines(single.stdout)]
+
+
+def test_more_queries_than_one_batch(run: Run, index_path: Path) -> None:
+    stdin = "".join(f"q{number}\trare{number % 120}\n" for number in range(150))
+    result = run("search", index_path, "-", "-k", "1", "--format", "trec", stdin=stdin)
+    assert [line.split()[0] for line in result.stdout.splitlines()] == [f"q{number}" for number in range(150)]
+
+
+def test_nothing_on_standard_input_is_nothing_to_do(run: Run, index_path: Path) -> None:
+    result = run("search", index_path, "-", stdin="\n")
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+def test_results_before_a_malformed_query_line_are_no_reason_to_go_on(run: Run, index_path: Path) -> None:
+    result = run("search", index_path, "-", "--format", "trec", stdin='{"_id": "a", "text": "amber"}\noops\n')
+    assert result.exit_code == 1
+    assert "Error: standard input, line 2, column 1: expected JSON" in result.stderr
+
+
+def test_stats_go_to_stderr(run: Run, index_path: Path) -> None:
+    result = run("search", index_path, "-", "--format", "jsonl", "--stats", stdin="a\tamber\nb\tbasin\n")
+    assert len(_json_lines(result.stdout)) == 20
+    first, second = _json_lines(result.stderr)
+    assert (first["query_id"], second["query_id"]) == ("a", "b")
+    assert first["candidates"] > 0
+    assert first["seconds"]["encode"] >= 0
+    assert {"bytes_read", "cache_hits", "cache_misses", "prefetch_hits", "reads", "postings", "gathered"} <= set(first)
+
+
+def test_settings_reach_the_index(
+    run: Run, index_path: Path, monkeypatch: pytest.MonkeyPatch, loaded: list[tuple[str, dict[str, Any]]]
+) -> None:
+    seen: dict[str, Any] = {}
+    whole = Index.open
+
+    def opened(path: Path, **settings: Any) -> Index:
+        seen.update(settings)
+        return whole(path, **settings)
+
+    def search_batch(self: Index, texts: list[str], k: int, *, params: SearchParams) -> list[list[Hit]]:
+        seen.update(k=k, params=params)
+        return [[] for _ in texts]
+
+    monkeypatch.setattr(Index, "open", opened)
+    monkeypatch.setattr(Index, "search_batch", search_batch)
+    options = ("-k", "3", "--memory", "64MiB", "--threads", "2", "--nprobe", "5", "--candidates", "6")
+    result = run("search", index_path, "amber", *options, "--encoder", "mine", "--device", "cpu")
+    assert result.exit_code == 0, result.stderr
+    assert (seen["memory"], seen["threads"], seen["k"]) == ("64MiB", 2, 3)
+    assert seen["params"] == SearchParams(nprobe=5, candidates=6, exact=None)
+    assert loaded == [("mine", {"device": "cpu"})]
+    run("search", index_path, "amber", "--exact")
+    assert seen["params"] == SearchParams(exact=True)
+
+
+def test_another_encoder_is_refused(run: Run, index_path: Path) -> None:
+    result = run("search", index_path, "amber", "--encoder", "other")
+    assert result.exit_code == 1
+    assert "the encoder is not the one that the index was built with" in result.stderr
+
+
+def test_too_little_memory_is_refused(run: Run, index_path: Path) -> None:
+    result = run("search", index_path, "amber", "--memory", "1KiB")
+    assert result.exit_code == 1
+    assert "expected a memory budget of at least" in result.stderr
+
+
+def test_an_index_of_vectors_names_no_encoder(run: Run, tmp_path: Path) -> None:
+    batch = WordEncoder().encode_documents([Document("a b", "amber"), Document("c", "cedar")])
+    Index.build_from_vectors(tmp_path / "v", [batch])
+    result = run("search", tmp_path / "v", "amber")
+    assert result.exit_code == 1
+    assert "name one with --encoder" in result.stderr
+    result = run("search", tmp_path / "v", "amber", "--encoder", "words", "--format", "trec", "-k", "1")
+    assert result.stdout.startswith("1 Q0 a%20b 1 ")
+    assert result.stderr == "1 document ids hold blanks, which are percent-encoded in this run.\n"
+    result = run("search", tmp_path / "v", "amber", "--encoder", "words")
+    assert "a b" in result.stdout
+
+
+# ---- output
+
+
+@pytest.mark.parametrize(
+    ("id_", "expected"),
+    [("plain", "plain"), ("a b\tc", "a%20b%09c"), ("50%", "50%"), ("a\u2003b", "a%E2%80%83b"), ("é", "é")],
+)
+def test_ids_of_a_run_hold_no_blanks(id_: str, expected: str) -> None:
+    assert trec_id(id_) == expected
+    assert len(trec_id(id_).split()) == 1
+
+
+def test_a_cell_is_one_line_that_steers_no_terminal() -> None:
+    assert one_line(" a\r\n\tb \x1b[31m\x07") == "a b \ufffd[31m\ufffd"
+
+
+def _table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, hits: list[Hit]) -> str:
+    monkeypatch.setenv("COLUMNS", str(width))
+    write_hits_table(Query("q", "what [bold]is[/bold] :smile:"), hits)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width", [50, 80, 200])
+def test_a_table_fits_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    document = Document("doc-1", "some [red]text[/red] and :smile:\nthat goes on " * 30, "A title " * 20)
+    text = _table(monkeypatch, capsys, width, [Hit(document.id, 12.5, lambda: document)] * 3)
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("doc-1") == text.count("12.5000") == 3
+    assert "what [bold]is[/bold] :smile:" in text
+    assert ("[red]text[/red]" in text) == (width >= 80)
+
+
+def test_a_table_without_titles_or_hits(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "title" not in _table(monkeypatch, capsys, 80, [Hit("a", 1.0)])
+    assert "rank" in _table(monkeypatch, capsys, 80, [])
+
+
+def test_only_output_writes_data() -> None:
+    for path in Path(output.__file__).parent.glob("*.py"):
+        if path.name not in ("output.py", "reference.py"):
+            assert "click.echo(" not in path.read_text(), path

@@ -1,0 +1,139 @@
+"""The trellis code: the encoder against brute force, the decoder against the definition."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from colindex.kernels.reference import decode_records, decode_trellis, encode_trellis, trellis_states
+
+WIDTHS = (1, 2, 4, 8)
+
+
+def gaussian(rows: int, dim: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal((rows, dim)).astype(np.float32)
+
+
+def some_levels(seed: int = 1) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal(256).astype(np.float32)
+
+
+def states_by_definition(code: NDArray[np.uint8], bits: int, dim: int) -> list[int]:
+    """The last 8 bits of the stream at each dimension, read from a string of bits."""
+    stream = "0" * 8 + "".join(f"{byte:08b}" for byte in code.tolist())
+    return [int(stream[end - 8 : end], 2) for end in range(8 + bits, 8 + bits * dim + 1, bits)]
+
+
+def error(scaled: NDArray[np.float32], decoded: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.square(scaled.astype(np.float64) - decoded).sum(axis=1)
+
+
+@given(
+    bits=st.sampled_from(WIDTHS),
+    dim=st.integers(1, 40),
+    data=st.data(),
+)
+def test_a_state_is_the_last_8_bits_of_the_stream(bits: int, dim: int, data: st.DataObject) -> None:
+    size = -(-dim * bits // 8)
+    code = np.frombuffer(data.draw(st.binary(min_size=size, max_size=size)), np.uint8)[None]
+    assert trellis_states(code, bits, dim)[0].tolist() == states_by_definition(code[0], bits, dim)
+
+
+@pytest.mark.parametrize(("bits", "dim"), [(1, 11), (2, 6), (4, 3), (8, 1)])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_other_code_lies_nearer(bits: int, dim: int, seed: int) -> None:
+    levels, scaled = some_levels(seed), gaussian(5, dim, seed)
+    symbols = np.array(list(itertools.product(range(1 << bits), repeat=dim)), np.uint8)
+    spelled = (symbols[:, :, None] >> np.arange(bits - 1, -1, -1, dtype=np.uint8)) & 1
+    every_code = np.packbits(spelled.reshape(len(symbols), -1), axis=1)
+    nearest = np.array([error(row[None], decode_trellis(every_code, levels, bits, dim)).min() for row in scaled])
+    found = error(scaled, decode_trellis(encode_trellis(scaled, levels, bits), levels, bits, dim))
+    # values are rounded to a grid before the search, which may swap two codes that are equally near but for 1e-3
+    np.testing.assert_allclose(found, nearest, atol=0.02 * dim)
+    assert (found <= nearest + 1e-9).mean() >= 0.8
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_a_decoded_vector_on_the_grid_is_coded_without_error(bits: int) -> None:
+    levels = (np.random.default_rng(2).permutation(256) / np.float32(128) - 1).astype(np.float32)
+    size = 5
+    codes = np.random.default_rng(3).integers(0, 256, (50, size), dtype=np.uint8)
+    directions = decode_trellis(codes, levels, bits, size * 8 // bits)
+    assert (
+        error(
+            directions, decode_trellis(encode_trellis(directions, levels, bits), levels, bits, size * 8 // bits)
+        ).max()
+        < 1e-3
+    )
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_the_code_of_a_vector_does_not_depend_on_its_neighbours(bits: int) -> None:
+    levels, scaled = some_levels(), gaussian(600, 12)
+    together = encode_trellis(scaled, levels, bits)
+    for row in (0, 255, 256, 599):
+        assert (encode_trellis(scaled[row : row + 1], levels, bits) == together[row]).all()
+    assert (encode_trellis(scaled[::-1], levels, bits)[::-1] == together).all()
+
+
+@pytest.mark.parametrize(("bits", "dim", "unused"), [(1, 9, 7), (2, 9, 6), (4, 9, 4), (1, 15, 1), (2, 11, 2)])
+def test_bits_after_the_last_dimension_are_zero(bits: int, dim: int, unused: int) -> None:
+    codes = encode_trellis(gaussian(300, dim), some_levels(), bits)
+    assert codes.shape == (300, 2 if bits == 1 else -(-dim * bits // 8))
+    assert (codes[:, -1] & ((1 << unused) - 1) == 0).all()
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_no_vectors_have_no_codes(bits: int) -> None:
+    codes = encode_trellis(np.empty((0, 16), np.float32), some_levels(), bits)
+    assert codes.shape == (0, 2 * bits)
+    assert decode_trellis(codes, some_levels(), bits, 16).shape == (0, 16)
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_values_far_outside_the_levels_take_the_outermost(bits: int) -> None:
+    levels = np.linspace(-2, 2, 256, dtype=np.float32)
+    far = np.full((2, 8), 1e30, np.float32) * np.array([[1], [-1]], np.float32)
+    decoded = decode_trellis(encode_trellis(far, levels, bits), levels, bits, 8)
+    assert (decoded[0, -1] > 1.9) and (decoded[1, -1] < -1.9)
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e15])
+def test_the_scale_of_the_levels_does_not_matter(bits: int, scale: float) -> None:
+    levels, scaled = some_levels(), gaussian(50, 16)
+    shrunk = encode_trellis(scaled * np.float32(scale), levels * np.float32(scale), bits)
+    same = (shrunk == encode_trellis(scaled, levels, bits)).all(axis=1)
+    assert same.mean() > 0.9  # rounding of the product may move a value across a step of the grid
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_equal_levels_cost_nothing_to_tell_apart(bits: int) -> None:
+    assert (encode_trellis(gaussian(3, 16), np.zeros(256, np.float32), bits) == 0).all()
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("centroid_bytes", [2, 4])
+def test_a_record_is_its_centroid_and_its_scaled_direction(bits: int, centroid_bytes: int) -> None:
+    rng, dim, levels = np.random.default_rng(4), 12, some_levels()
+    centroids = gaussian(70, dim)
+    codes = rng.integers(0, 256, (40, -(-dim * bits // 8)), dtype=np.uint8)
+    ids, lengths = rng.integers(0, 70, 40), rng.random(40).astype("<f2")
+    parts = [ids.astype(f"<u{centroid_bytes}")[:, None].view(np.uint8), lengths[:, None].view(np.uint8), codes]
+    expected = centroids[ids] + lengths.astype(np.float32)[:, None] * decode_trellis(codes, levels, bits, dim)
+    decoded = decode_records(np.concatenate(parts, axis=1), centroids, levels, bits, centroid_bytes)
+    assert decoded.dtype == np.float32
+    np.testing.assert_allclose(decoded, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_arguments_are_left_as_they_are() -> None:
+    scaled, levels = gaussian(10, 16), some_levels()
+    scaled.flags.writeable = levels.flags.writeable = False
+    codes = encode_trellis(scaled, levels, 2)
+    codes.flags.writeable = False
+    decode_trellis(codes, levels, 2, 16)

@@ -1,0 +1,79 @@
+"""Ward clustering of a document's tokens: against the definition computed step by step, and what must always hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from colindex.kernels.reference import ward_labels
+
+
+def _unit_vectors(n: int, dim: int, seed: int) -> NDArray[np.float32]:
+    vectors = np.random.default_rng(seed).standard_normal((n, dim)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _partition(labels: NDArray[np.int32]) -> set[frozenset[int]]:
+    return {frozenset(np.flatnonzero(labels == label).tolist()) for label in np.unique(labels)}
+
+
+def _ward_by_definition(vectors: NDArray[np.float32], n_clusters: int) -> set[frozenset[int]]:
+    """Merge the nearest two clusters, then renew distances by the Lance-Williams formula, in float64."""
+    squared = np.clip(1 - vectors @ vectors.T, 0, 2).astype(np.float64) ** 2
+    members = {i: frozenset([i]) for i in range(len(vectors))}
+    distance = {(i, j): squared[i, j] for i in members for j in members if i < j}
+    while len(members) > n_clusters:
+        a, b = min(distance, key=lambda pair: distance[pair])
+        between, na, nb = distance[a, b], len(members[a]), len(members[b])
+        for c in set(members) - {a, b}:
+            to_a, to_b, nc = distance[min(a, c), max(a, c)], distance[min(b, c), max(b, c)], len(members[c])
+            renewed = ((na + nc) * to_a + (nb + nc) * to_b - nc * between) / (na + nb + nc)
+            distance[min(a, c), max(a, c)] = renewed
+        members[a] |= members.pop(b)
+        distance = {pair: value for pair, value in distance.items() if b not in pair}
+    return set(members.values())
+
+
+@pytest.mark.parametrize("n_clusters", [1, 2, 5, 9, 17, 29, 30])
+@pytest.mark.parametrize("seed", range(4))
+def test_clusters_are_those_of_the_definition(n_clusters: int, seed: int) -> None:
+    vectors = _unit_vectors(30, 8, seed)
+    assert _partition(ward_labels(vectors, n_clusters)) == _ward_by_definition(vectors, n_clusters)
+
+
+def test_near_vectors_go_together() -> None:
+    axes = np.eye(8, dtype=np.float32)[[3, 5, 3, 0, 5, 3]]
+    noisy = axes + 0.01 * _unit_vectors(6, 8, 0)
+    labels = ward_labels(noisy / np.linalg.norm(noisy, axis=1, keepdims=True), 3)
+    assert labels.tolist() == [0, 1, 0, 2, 1, 0]
+
+
+@given(st.integers(1, 40), st.integers(1, 45), st.integers(0, 1000))
+def test_labels_are_dense_and_numbered_by_first_member(n: int, n_clusters: int, seed: int) -> None:
+    labels = ward_labels(_unit_vectors(n, 8, seed), n_clusters)
+    assert labels.dtype == np.int32 and labels.shape == (n,)
+    _, first = np.unique(labels, return_index=True)
+    assert len(first) == min(n, n_clusters)  # random vectors have no ties
+    assert (np.diff(first) > 0).all() and labels.max() == len(first) - 1
+
+
+def test_equal_vectors_share_a_cluster_even_where_more_are_wanted() -> None:
+    vectors = np.repeat(_unit_vectors(2, 8, 0), 4, axis=0)
+    assert ward_labels(vectors, 5).tolist() in ([0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0, 0, 0])
+
+
+def test_at_least_as_many_clusters_as_vectors_leaves_each_alone() -> None:
+    vectors = np.repeat(_unit_vectors(1, 8, 0), 3, axis=0)  # even equal ones: nothing is asked to merge
+    assert ward_labels(vectors, 3).tolist() == [0, 1, 2]
+    assert ward_labels(vectors[:1], 5).tolist() == [0]
+    assert ward_labels(vectors[:0], 1).shape == (0,)
+
+
+def test_same_input_same_labels_and_input_untouched() -> None:
+    vectors = _unit_vectors(60, 16, 1)
+    before = vectors.copy()
+    assert np.array_equal(ward_labels(vectors, 20), ward_labels(vectors, 20))
+    assert np.array_equal(vectors, before)
