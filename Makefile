@@ -47,8 +47,8 @@ demo: setup  ## Build an index of 2,000 Wikipedia passages and search it
 	@BIN=$(BIN) sh samples/demo.sh $(DEMO)
 
 bench: setup  ## List the benchmarks and how to run each
-	@for file in benchmarks/*.py; do \
-	  printf '  %s %s\n      %s\n' '$(BIN)/python' "$$file" "$$(sed -n '1s/^"""//p' "$$file" | sed 's/"""$$//')"; done
+	@for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); \
+	  printf '  %s -m benchmarks.%s --help\n      %s\n' '$(BIN)/python' "$$name" "$$(sed -n '1s/^"""//p' "$$file" | sed 's/"""$$//')"; done
 
 docs: setup  ## Write docs/CLI.md anew from the commands' own help
 	$(BIN)/python docs/make_cli.py

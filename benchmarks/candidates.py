@@ -24,12 +24,12 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from colindex.clustering import Clustering, centroid_count, cluster
-from colindex.kernels.reference import best, gather, invert, maxsim, top_centroids
+from colindex.kernels.reference import best, gather, invert, top_centroids
 from colindex.projection import learn_projection
 
 _TOP = 10
-_EXACT_DOCUMENTS = 512
-"""Documents scored at a time by the exhaustive search."""
+_EXACT_DOCUMENTS, _EXACT_TOKENS = 400, 512
+"""Documents and query tokens multiplied at a time by the exhaustive search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +56,21 @@ def _load(vectors: Path, queries: Path, dim: int | None, seed: int) -> _Collecti
     return _Collection(projected, offsets, parts, clustering, *invert(assigned, offsets, len(clustering.centroids)))
 
 
-def _exact_top(collection: _Collection, query: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The ten best documents by MaxSim over all."""
-    offsets = collection.offsets
-    scores = [
-        maxsim(query, collection.vectors[part[0] : part[-1]], part - part[0])
-        for start in range(0, len(offsets) - 1, _EXACT_DOCUMENTS)
-        for part in [offsets[start : start + _EXACT_DOCUMENTS + 1]]
-    ]
-    return best(np.concatenate(scores), _TOP)
+def _exact_tops(collection: _Collection) -> list[NDArray[np.int64]]:
+    """The ten best documents of each query by MaxSim over all; every product serves many documents and queries."""
+    offsets, tokens = collection.offsets, np.concatenate(collection.queries)
+    bounds = np.cumsum([0, *map(len, collection.queries)])
+    scores = np.empty((len(collection.queries), len(offsets) - 1), np.float32)
+    maxima = np.empty((len(tokens), _EXACT_DOCUMENTS), np.float32)
+    for first in range(0, len(offsets) - 1, _EXACT_DOCUMENTS):
+        part = offsets[first : first + _EXACT_DOCUMENTS + 1]
+        vectors = collection.vectors[part[0] : part[-1]].T
+        for start in range(0, len(tokens), _EXACT_TOKENS):
+            similarities = tokens[start : start + _EXACT_TOKENS] @ vectors
+            block = np.maximum.reduceat(similarities, part[:-1] - part[0], axis=1)
+            maxima[start : start + _EXACT_TOKENS, : len(part) - 1] = block
+        scores[:, first : first + len(part) - 1] = np.add.reduceat(maxima[:, : len(part) - 1], bounds[:-1], axis=0)
+    return [best(row, _TOP) for row in scores]
 
 
 def _measure(
@@ -75,7 +81,7 @@ def _measure(
     walked, seconds = [], []
     for query, top in zip(collection.queries, tops, strict=True):
         started = time.perf_counter()
-        ids, scores = top_centroids(query, collection.clustering.centroids, nprobe)
+        ids, scores = top_centroids(query, collection.clustering.centroids, nprobe, collection.clustering.spreads)
         documents, gathered, entries = gather(
             ids, scores, collection.postings, collection.postings_offsets, len(collection.offsets) - 1
         )
@@ -107,7 +113,7 @@ def main(
     with threadpool_limits(limits=1):
         collection = _load(vectors, queries, dim, seed)
         collection.queries[:] = collection.queries[:limit]
-        tops = [_exact_top(collection, query) for query in collection.queries]
+        tops = _exact_tops(collection)
         table = Table("nprobe", *[f"first {depth}" for depth in depths], "postings", "ms")
         for nprobe in probes:
             shares, walked, milliseconds = _measure(collection, tops, nprobe, list(depths))

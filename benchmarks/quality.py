@@ -34,7 +34,7 @@ from colindex.storage.plain import read_arrays
 
 Qrels = Mapping[str, Mapping[str, int]]
 DEPTHS = (64, 128, 256, 512, 1024)
-TOKENS_AT_ONCE = 60_000
+TOKENS_AT_ONCE = 8192
 
 
 def exact_top(

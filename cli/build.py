@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from colindex.cli.options import ARGUMENTS, DEFAULT_ENCODER, gathered, memory_option, quiet_option
-from colindex.cli.output import note
+from colindex.cli.output import counted, note
 from colindex.cli.progress import shown
 from colindex.params import BuildParams
 
@@ -121,13 +121,18 @@ def resume_command(arguments: tuple[str, ...]) -> str:
 
 def _tell_skipped(documents: CorpusReader) -> None:
     if documents.skipped:
-        note(f"Skipped {documents.skipped:,} invalid records, first:")
+        note(f"Skipped {counted(documents.skipped, 'invalid record')}, first:")
         for message in documents.messages:
             note(f"  {message}")
 
 
 def _tell_built(output: Path, report: BuildReport) -> None:
-    note(
-        f"Built {output}: {report.documents:,} documents, {report.tokens:,} vectors, {report.segments:,} segments, "
-        f"{sum(report.bytes.values()) / 2**20:,.1f} MiB in {sum(report.seconds.values()):,.1f} s."
+    held = ", ".join(
+        (
+            counted(report.documents, "document"),
+            counted(report.tokens, "vector"),
+            counted(report.segments, "segment"),
+        )
     )
+    size, seconds = sum(report.bytes.values()) / 2**20, sum(report.seconds.values())
+    note(f"Built {output}: {held}; {size:,.1f} MiB in {seconds:,.1f} s.")

@@ -22,7 +22,7 @@ from colindex.cli.options import (
     quiet_option,
     search_options,
 )
-from colindex.cli.output import note, write_facts, write_json
+from colindex.cli.output import counted, note, write_facts, write_json
 from colindex.cli.progress import shown
 from colindex.progress import Progress
 
@@ -65,9 +65,9 @@ def command(index: Path, queries: Path, qrels: Path, options: SearchOptions, for
 
 def _tell_left_out(judged: Judged, k: int) -> None:
     if judged.unjudged:
-        note(f"Left out {judged.unjudged:,} queries without judgements.")
+        note(f"Left out {counted(judged.unjudged, 'query')} without judgements.")
     if judged.unknown:
-        note(f"Left out the judgements of {judged.unknown:,} queries that the query file does not have.")
+        note(f"Left out the judgements of {counted(judged.unknown, 'query')} that the query file does not have.")
     if k < _DEEPEST_MEASURE:
         note(f"With -k {k}, every measure sees only the first {k} documents.")
 

@@ -166,4 +166,4 @@ def _encoder_name(path: Path) -> str:
         fingerprint = catalog.manifest().encoder
     if fingerprint is None:
         raise EncoderError(f"{path}: built from vectors, so it names no encoder; name one with --encoder.")
-    return str(fingerprint.get("name", DEFAULT_ENCODER))
+    return str(fingerprint["name"])

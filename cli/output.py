@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from colindex.evaluate import Query
     from colindex.types import Document, Hit, SearchStats
 
-__all__ = ["HIT_FORMATS", "note", "one_line", "trec_id", "write_facts", "write_json", "write_rows", "write_stats"]
+__all__ = [
+    "HIT_FORMATS",
+    "counted",
+    "note",
+    "one_line",
+    "trec_id",
+    "write_facts",
+    "write_json",
+    "write_rows",
+    "write_stats",
+]
 
 TAG = "colindex"
 _SNIPPET = 400  # characters, more than any terminal is wide
@@ -35,6 +45,16 @@ _KIB, _MIB, _GIB = 2**10, 2**20, 2**30
 def note(text: str) -> None:
     """Tell the user something that is no data."""
     click.echo(text, err=True)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and its noun.
+
+    >>> counted(1, "query"), counted(1_200, "document")
+    ('1 query', '1,200 documents')
+    """
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"
 
 
 def write_json(value: object) -> None:

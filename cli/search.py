@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 import click
 
 from colindex.cli.options import SearchOptions, format_option, index_argument, open_index, search_options
-from colindex.cli.output import HIT_FORMATS, note, trec_id, write_stats
+from colindex.cli.output import HIT_FORMATS, counted, note, trec_id, write_stats
 
 if TYPE_CHECKING:
     from colindex.evaluate import Query
     from colindex.index import Index
     from colindex.types import Hit
 
-__all__ = ["command"]
+__all__ = ["command", "results"]
 
 _BATCH = 64
 
@@ -48,15 +48,15 @@ def command(index: Path, query: str, options: SearchOptions, format_: str, stats
     queries = _queries(query)
     with open_index(index, options) as opened:
         encoded = 0
-        for asked, hits in _results(opened, queries, options, stats=stats):
+        for asked, hits in results(opened, queries, options, stats=stats):
             HIT_FORMATS[format_](asked, hits)
             encoded += sum(trec_id(hit.id) != hit.id for hit in hits)
     if format_ == "trec" and encoded:
-        note(f"{encoded:,} document ids hold blanks, which are percent-encoded in this run.")
+        note(f"Blanks are percent-encoded in {counted(encoded, 'document id')} of this run.")
 
 
 def _queries(query: str) -> Iterable[Query]:
-    """Raises BadParameter for a blank query, before anything heavy is loaded."""
+    """Raises BadParameter for a query that cannot be searched, before anything heavy is loaded."""
     from colindex.evaluate import Query, parse_queries
     from colindex.textfiles import Lines
 
@@ -64,10 +64,14 @@ def _queries(query: str) -> Iterable[Query]:
         return parse_queries(Lines(sys.stdin.buffer, "standard input"))
     if not query.strip():
         raise click.BadParameter("expected a query, got blanks.", param_hint="'QUERY'")
+    try:
+        query.encode()
+    except UnicodeEncodeError as error:  # Python keeps bytes of the command line that are not UTF-8 as surrogates
+        raise click.BadParameter("expected UTF-8, got other bytes.", param_hint="'QUERY'") from error
     return [Query("1", query)]
 
 
-def _results(
+def results(
     index: Index, queries: Iterable[Query], options: SearchOptions, *, stats: bool
 ) -> Iterator[tuple[Query, list[Hit]]]:
     """Each query with its hits, in order."""

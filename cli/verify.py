@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from colindex.cli.options import format_option, index_argument
-from colindex.cli.output import note, write_json, write_rows
+from colindex.cli.output import counted, note, write_json, write_rows
 
 __all__ = ["command"]
 
@@ -35,6 +35,6 @@ def command(ctx: click.Context, index: Path, format_: str) -> None:
         write_json(rows)
     elif rows:
         write_rows(("kind", "message"), [(row["kind"], row["message"]) for row in rows])
-    note(f"{index}: {len(rows):,} findings." if rows else f"{index}: no findings.")
+    note(f"{index}: {counted(len(rows), 'finding')}." if rows else f"{index}: no findings.")
     if rows:
         ctx.exit(1)

@@ -81,7 +81,9 @@ class IndexStats:
             _add(resident, segment.resident_bytes)
         for info in manifest.segments:
             _add(disk, info.bytes_by_part)
-        _add(resident, {f"cache {part}": size for part, size in snapshot.store.resident_bytes.items()})
+        of_cache = snapshot.store.resident_bytes
+        del of_cache["checksums"]  # the segments' own arrays, counted above
+        _add(resident, {f"cache {part}": size for part, size in of_cache.items()})
         return cls(
             documents=manifest.documents,
             tokens=manifest.tokens,

@@ -258,7 +258,7 @@ def _listening() -> Iterator[list[str]]:
     roots = [logging.getLogger("transformers"), logging.getLogger("sentence_transformers")]
     before = [(root, root.handlers, root.propagate, root.level) for root in roots]
     bars = library.is_progress_bar_enabled()
-    library.disable_progress_bar()
+    _bars(library, shown=False)
     for root in roots:
         root.handlers, root.propagate = [listener], False
         root.setLevel(logging.WARNING)
@@ -268,8 +268,12 @@ def _listening() -> Iterator[list[str]]:
         for root, handlers, propagate, level in before:
             root.handlers, root.propagate = handlers, propagate
             root.setLevel(level)
-        if bars:
-            library.enable_progress_bar()
+        _bars(library, shown=bars)
+
+
+def _bars(library: Any, *, shown: bool) -> None:
+    switch = library.enable_progress_bar if shown else library.disable_progress_bar
+    switch()
 
 
 class _Listener(logging.Handler):

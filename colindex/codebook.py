@@ -7,7 +7,8 @@ A stored vector x is written as
 3. *code*: the residual y - c as a length and a packed direction (`colindex.codec`);
 4. *pack*: centroid id, length and code side by side: one record (`colindex.records`).
 
-Decoding goes back from a record to c + length · direction, in the projected space. A token's record depends on that
+Decoding goes back from a record to c + length · direction, in the projected space, brought back to unit length where the vectors
+had it: that takes away the error along the vector itself, which a best match feels most (docs/LOG.md). A token's record depends on that
 token alone: not on its neighbours, its batch or the number of threads.
 """
 
@@ -20,14 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colindex.clustering import Clustering, cluster
-from colindex.codec import Codec, codec_from_arrays, train_codec
+from colindex.codec import TrellisCodec, codec_from_arrays, train_codec
 from colindex.errors import VectorError
+from colindex.kernels import reference as kernels
 from colindex.projection import Projection
 from colindex.records import RecordLayout
 from colindex.types import CodedBatch
 
 __all__ = ["Codebook", "train_codebook"]
 
+_UNIT_TOLERANCE = 1e-2
 _CODEC_SAMPLE = 65_536  # residuals that the codec's levels are learned from: more moves them by less than 1e-3
 
 
@@ -37,8 +40,10 @@ class Codebook:
 
     projection: Projection
     clustering: Clustering
-    codec: Codec
+    codec: TrellisCodec
     layout: RecordLayout
+    unit: bool
+    """Whether the vectors have unit length; decoded ones are then brought back to it."""
     residual_energy: float
     """Mean squared residual over mean squared length on the training sample: what later additions are compared with."""
 
@@ -63,7 +68,7 @@ class Codebook:
         return int(sum(array.nbytes for array in self._resident_arrays()))
 
     def _resident_arrays(self) -> list[NDArray[np.generic]]:
-        return [self.projection.matrix, self.centroids, *self.codec.arrays().values()]
+        return [self.projection.matrix, self.centroids, self.clustering.spreads, *self.codec.arrays().values()]
 
     def project(self, vectors: NDArray[np.floating], *, where: str = "vectors") -> NDArray[np.float32]:
         """Bring vectors [n, input_dim] into the stored space, float32 [n, dim].
@@ -92,10 +97,9 @@ class Codebook:
 
     def decode(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Decode records, uint8 [n, record bytes], to float32 [n, dim] in the projected space."""
-        centroids, lengths, codes = self.layout.unpack(records)
-        decoded = self.codec.decode(codes, lengths)
-        decoded += self.centroids[centroids]
-        return decoded
+        return kernels.decode_records(
+            records, self.centroids, self.codec.levels, self.codec.bits, self.layout.centroid_bytes, self.unit
+        )
 
     def for_search(self) -> Codebook:
         """The same codebook without what only coding needs."""
@@ -110,6 +114,7 @@ class Codebook:
             "codec": self.codec.name,
             "bits": self.codec.bits,
             "renormalize": self.projection.renormalize,
+            "unit": self.unit,
             "residual_energy": self.residual_energy,
         }
         return arrays, attributes
@@ -126,7 +131,8 @@ class Codebook:
         bits, dim = int(str(attributes["bits"])), int(projection.matrix.shape[1])
         codec = codec_from_arrays(str(attributes["codec"]), bits, dim, part("codec."))
         layout = RecordLayout(dim=dim, bits=bits, n_centroids=len(clustering.centroids))
-        return cls(projection, clustering, codec, layout, float(str(attributes["residual_energy"])))
+        energy = float(str(attributes["residual_energy"]))
+        return cls(projection, clustering, codec, layout, bool(attributes["unit"]), energy)
 
 
 def train_codebook(
@@ -149,4 +155,9 @@ def train_codebook(
     codec = train_codec(residuals, bits, seed=seed, threads=threads)
     layout = RecordLayout(dim=sample.shape[1], bits=bits, n_centroids=len(clustering.centroids))
     energy = float(np.square(residuals).mean() / max(float(np.square(picked).mean()), np.finfo(np.float32).tiny))
-    return Codebook(projection, clustering, codec, layout, energy)
+    return Codebook(projection, clustering, codec, layout, _all_unit(picked), energy)
+
+
+def _all_unit(vectors: NDArray[np.float32]) -> bool:
+    """Whether all have unit length, but for what float16 loses."""
+    return bool((np.abs(np.linalg.norm(vectors, axis=1) - 1) < _UNIT_TOLERANCE).all())

@@ -118,8 +118,8 @@ class TrellisCodec:
             threads: chunks coded at a time.
 
         Returns:
-            Codes, uint8 [n, code_bytes], and lengths, float16 [n]. A residual of zeros has length 0 and a code of zeros;
-            a length beyond float16 is cut to its largest value.
+            Codes, uint8 [n, code_bytes], and lengths, float16 [n]. A residual of zeros has length 0 and a code of
+            zeros; a length beyond float16 is cut to its largest value.
 
         Raises:
             VectorError: the residuals have another dim.
@@ -166,7 +166,7 @@ class TrellisCodec:
         return codes, lengths
 
 
-def train_codec(residuals: NDArray[np.float32], bits: int, *, seed: int, threads: int) -> Codec:
+def train_codec(residuals: NDArray[np.float32], bits: int, *, seed: int, threads: int) -> TrellisCodec:
     """Learn the levels of a codec from a sample of residuals.
 
     Args:
@@ -192,7 +192,7 @@ def train_codec(residuals: NDArray[np.float32], bits: int, *, seed: int, threads
     return TrellisCodec(bits, dim, levels)
 
 
-def codec_from_arrays(name: str, bits: int, dim: int, arrays: Mapping[str, NDArray[np.generic]]) -> Codec:
+def codec_from_arrays(name: str, bits: int, dim: int, arrays: Mapping[str, NDArray[np.generic]]) -> TrellisCodec:
     """The codec of which a codebook stored `arrays()`.
 
     Raises:
@@ -224,9 +224,10 @@ def _scaled(residuals: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArra
     """Residuals of root mean square 1, and what they were divided by, float32 [n]; zeros stay zeros."""
     peak = np.abs(residuals).max(axis=1)  # first, so that no square leaves the range of float32
     unit = residuals / np.where(peak > 0, peak, 1)[:, None]
-    rms = np.sqrt(np.square(unit).mean(axis=1))
+    rms = np.sqrt(np.square(unit).mean(axis=1, dtype=np.float32))
+    scaled = np.asarray(unit / np.where(rms > 0, rms, 1)[:, None], np.float32)
     with np.errstate(over="ignore"):
-        return unit / np.where(rms > 0, rms, 1)[:, None], rms * peak
+        return scaled, rms * peak
 
 
 def _gaussian_levels(bits: int) -> NDArray[np.float32]:

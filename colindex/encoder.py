@@ -5,13 +5,16 @@
    of a batch change them by float noise only.
 3. **Run** each batch. Prompts, markers, query expansion, masks and skip lists are sentence-transformers' work; a token
    that a skip list drops is absent from vectors, ids and spans alike.
-4. **Trace** each token to the characters it covers: the tokenizer's offsets, less the prompt before the text.
+4. **Trace** each token to the characters it covers: the tokenizer's offsets, less the prompt before the text, plus the
+   accents that follow its last letter as characters of their own (tokenizers drop them without a trace).
 5. **Return** the texts in the order they came.
 """
 
 from __future__ import annotations
 
 import re
+import threading
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,8 +36,8 @@ __all__ = ["Encoder", "fingerprint_difference"]
 class _Tokens:
     """One text after the model."""
 
-    vectors: NDArray[np.float32]
-    """float32 [tokens, dim]."""
+    vectors: NDArray[Any]
+    """float16 or float32 [tokens, dim]."""
     ids: NDArray[np.int32]
     """int32 [tokens]."""
     spans: NDArray[np.int32]
@@ -42,13 +45,17 @@ class _Tokens:
 
 
 class Encoder:
-    """A model that turns documents and queries into token vectors. Made by `Encoder.load`."""
+    """A model that turns documents and queries into token vectors. Made by `Encoder.load`.
+
+    Threads may share it; their batches take turns.
+    """
 
     def __init__(self, name: str, checkpoint: Checkpoint, batch_size: int) -> None:
         self.name = name
         """What it was loaded by."""
         self._checkpoint = checkpoint
         self._batch_size = batch_size
+        self._one_at_a_time = threading.Lock()  # tokenizers fail when two threads set their padding at once
 
     @classmethod
     def load(
@@ -122,13 +129,12 @@ class Encoder:
         """
         texts = [document if isinstance(document, str) else document.content for document in documents]
         ids = [str(at) if isinstance(item, str) else item.id for at, item in enumerate(documents)]
-        dtype = np.float16 if self._checkpoint.modules("Normalize") else np.float32
-        return self._batch(ids, self._encode(texts, "document", progress), dtype, pooled=self._pools("document"))
+        return self._batch(ids, self._encode(texts, "document", progress), "document")
 
     def encode_queries(self, texts: Sequence[str]) -> TokenBatch:
         """Encode queries: float32 vectors [tokens, dim], ids `"0"`, `"1"`, ... in the order of the texts."""
         ids = [str(position) for position in range(len(texts))]
-        return self._batch(ids, self._encode(texts, "query", None), np.float32, pooled=self._pools("query"))
+        return self._batch(ids, self._encode(texts, "query", None), "query")
 
     def encode_query(self, text: str) -> NDArray[np.float32]:
         """Encode one query: float32 [tokens, dim]."""
@@ -145,7 +151,8 @@ class Encoder:
         found: dict[int, _Tokens] = {}
         for start in range(0, len(order), self._batch_size):
             positions = order[start : start + self._batch_size]
-            found.update(zip(positions, self._run([cleaned[at] for at in positions], task), strict=True))
+            with self._one_at_a_time:
+                found.update(zip(positions, self._run([cleaned[at] for at in positions], task), strict=True))
             if progress is not None:
                 progress(len(found))
         return [found[at] for at in range(len(texts))]
@@ -167,7 +174,7 @@ class Encoder:
             )
         )
         for text in filled:
-            yield self._nothing() if text is None else self._tokens(next(outputs), len(checkpoint.prompts[task]), task)
+            yield self._nothing(task) if text is None else self._tokens(next(outputs), text, task)
 
     def _has_tokens(self, text: str, task: str) -> bool:
         """Tokenizers without special tokens make nothing of some texts, and models cannot take nothing."""
@@ -176,27 +183,33 @@ class Encoder:
             return True
         return bool(tokenizer(text, truncation=True, max_length=8)["input_ids"])
 
-    def _nothing(self) -> _Tokens:
-        return _Tokens(np.empty((0, self.dim), np.float32), np.empty(0, np.int32), np.empty((0, 2), np.int32))
+    def _dtype(self, task: str) -> type[np.floating[Any]]:
+        """Half precision for what is many and of unit length."""
+        return np.float16 if task == "document" and self._checkpoint.modules("Normalize") else np.float32
 
-    def _tokens(self, output: Mapping[str, Any], prompt_length: int, task: str) -> _Tokens:
+    def _nothing(self, task: str) -> _Tokens:
+        return _Tokens(np.empty((0, self.dim), self._dtype(task)), np.empty(0, np.int32), np.empty((0, 2), np.int32))
+
+    def _tokens(self, output: Mapping[str, Any], text: str, task: str) -> _Tokens:
         """The scored tokens of one text, from the model's padded output."""
         mask = output["attention_mask"].bool()
-        vectors = output["token_embeddings"][mask].float().cpu().numpy()
+        vectors = output["token_embeddings"][mask].float().cpu().numpy().astype(self._dtype(task))
         if self._pools(task):  # the mask is over merged vectors now: no token stands behind them
             return _Tokens(vectors, np.zeros(len(vectors), np.int32), np.zeros((len(vectors), 2), np.int32))
         kept = mask.cpu().numpy()
         ids = output["input_ids"].cpu().numpy()[kept].astype(np.int32)
-        return _Tokens(vectors, ids, _spans(output.get("offset_mapping"), kept, prompt_length))
+        spans = np.zeros((len(kept), 2), dtype=np.int32)
+        if "offset_mapping" in output:
+            offsets = output["offset_mapping"].cpu().numpy()  # query expansion may have widened the text since
+            spans[: len(offsets)] = _spans(offsets, text, len(self._checkpoint.prompts[task]))
+        return _Tokens(vectors, ids, spans[kept])
 
-    def _batch(
-        self, ids: Sequence[str], texts: Sequence[_Tokens], dtype: type[np.floating[Any]], *, pooled: bool
-    ) -> TokenBatch:
+    def _batch(self, ids: Sequence[str], texts: Sequence[_Tokens], task: str) -> TokenBatch:
         """Step 5."""
-        parts = [self._nothing(), *texts]
+        parts, pooled = [self._nothing(task), *texts], self._pools(task)
         return TokenBatch(
             ids=tuple(ids),
-            vectors=np.concatenate([part.vectors.astype(dtype) for part in parts]),
+            vectors=np.concatenate([part.vectors for part in parts]),
             offsets=np.cumsum([len(part.vectors) for part in parts]).astype(np.int64),
             token_ids=None if pooled else np.concatenate([part.ids for part in parts]),
             spans=None if pooled else np.concatenate([part.spans for part in parts]),
@@ -213,11 +226,15 @@ def _set_document_length(name: str, checkpoint: Checkpoint, max_tokens: int) -> 
     checkpoint.transformer.document_length = max_tokens
 
 
-def _spans(offsets: Any, kept: NDArray[np.bool_], prompt_length: int) -> NDArray[np.int32]:
-    """Step 4: int32 [kept tokens, 2], (0, 0) for what the text does not hold."""
-    spans = np.zeros((len(kept), 2), dtype=np.int64)
-    if offsets is not None:  # query expansion may have widened the text after it was tokenized
-        found = offsets.cpu().numpy()
-        spans[: len(found)] = np.maximum(found - prompt_length, 0)
+def _spans(offsets: NDArray[np.int64], text: str, prompt_length: int) -> NDArray[np.int64]:
+    """Step 4: offsets [tokens, 2] in prompt and text -> spans [tokens, 2] in the text, (0, 0) for what it does not hold."""
+    spans: NDArray[np.int64] = np.maximum(offsets - prompt_length, 0)
     spans[spans[:, 1] <= spans[:, 0]] = 0
-    return spans[kept].astype(np.int32)
+    if text.isascii():
+        return spans
+    starts = set(spans[:, 0].tolist())
+    for token, stop in enumerate(spans[:, 1].tolist()):
+        while 0 < stop < len(text) and stop not in starts and unicodedata.category(text[stop])[0] == "M":
+            stop += 1
+        spans[token, 1] = stop
+    return spans

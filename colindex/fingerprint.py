@@ -54,12 +54,12 @@ def fingerprint_of(checkpoint: Checkpoint) -> Mapping[str, JSON]:
 
 
 def fingerprint_difference(built: Mapping[str, object], opened: Mapping[str, object]) -> str:
-    """What differs between the index's encoder and another, for people; empty where nothing does.
+    """What differs between the index's encoder and another, for people; empty where nothing but the name does.
 
     >>> fingerprint_difference({"dim": 128, "kind": "plain"}, {"dim": 96, "kind": "plain"})
     'dim: the index has 128, this encoder 96'
     """
-    names = [*built, *(name for name in opened if name not in built)]
+    names = [name for name in {**built, **opened} if name != "name"]  # the same model may be loaded from elsewhere
     return "; ".join(
         f"{name}: the index has {_shown(built, name)}, this encoder {_shown(opened, name)}"
         for name in names

@@ -8,13 +8,13 @@ with Minimal Performance Impact via Token Pooling"):
    (`ward_labels` of `colindex.kernels`). Documents of more than 4,096 tokens are cut into runs of about equal
    length and each run is clustered alone, which bounds memory.
 3. **Average.** A cluster becomes the mean of its members, clusters in the order of their first members.
-4. **Renormalise.** The mean of unit vectors is shorter than they are, and would lose every dot product against an
-   unpooled token. Where all tokens of a document have unit length, its means get unit length again; where the model
-   gives lengths of its own, means are left as they are.
+4. **Renormalise.** Where all tokens of a document have unit length, so have its stored vectors: a dot product stays a
+   cosine, and merged tokens compete with lone ones on direction alone. Where the model gives lengths of its own, means
+   are left as they are.
 5. **Map.** For each source token, remember which stored vector stands for it: inspection goes back to the text by it.
 
-Clusters, order and means agree with `HierarchicalTokenPooling` of sentence-transformers 6 and, but for step 4, with
-PyLate > 1.3.4.
+Clusters and means agree with `HierarchicalTokenPooling` of sentence-transformers 6 and, but for step 4, with
+PyLate > 1.3.4; the order of clusters is ours.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _means(vectors: NDArray[np.float32], stored: NDArray[np.int32], first: NDArr
     sizes = np.bincount(stored, minlength=len(first))
     sums = np.zeros((len(first), vectors.shape[1]), dtype=np.float32)
     np.add.at(sums, stored, vectors)
-    means = sums / sizes[:, None].astype(np.float32)
+    means = (sums / sizes[:, None]).astype(np.float32)
     if np.abs(np.linalg.norm(vectors, axis=1) - 1).max(initial=0) <= UNIT_TOLERANCE:
         means = _unit(means)
     means[sizes == 1] = vectors[first[sizes == 1]]
@@ -99,7 +99,8 @@ def _means(vectors: NDArray[np.float32], stored: NDArray[np.int32], first: NDArr
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows of length 1; rows of zeros stay zeros."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True).astype(np.float32)
-    return vectors / np.maximum(norms, np.float32(1e-12))
+    unit: NDArray[np.float32] = vectors / np.maximum(norms, np.float32(1e-12))
+    return unit
 
 
 def _pooled(

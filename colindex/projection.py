@@ -22,7 +22,7 @@ from colindex.fixed_point import on_grid
 
 __all__ = ["Projection", "learn_projection"]
 
-_BLOCK = 8192
+_BLOCK = 4096
 """Rows at a time: bounds the float64 copy at 64 MiB for 1,024 dimensions."""
 _UNIT_TOLERANCE = 1e-2
 

@@ -38,8 +38,8 @@ AHEAD = 2
 """Rounds whose reads are in flight while one is refined."""
 TOKENS_AT_ONCE = 8192
 """Vectors decoded at a time: 4 MiB at 128 dims, which stays in the processor's cache."""
-MARGIN = 3.0
-"""Standard deviations of (refined - estimated) that a candidate is granted before it is given up."""
+MARGIN = 2.5
+"""Standard deviations of (refined - estimated) that a candidate is granted before it is given up (docs/LOG.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,8 @@ def search(snapshot: Snapshot, query: NDArray[np.float32], k: int, params: Searc
 
 def _gather(snapshot: Snapshot, query: NDArray[np.float32], nprobe: int, limit: int, tally: _Tally) -> Ranked:
     """Stages 1 and 2: the best candidates of all segments, by estimated score."""
-    ids, scores = kernels.top_centroids(query, snapshot.codebook.centroids, nprobe)
+    clustering = snapshot.codebook.clustering
+    ids, scores = kernels.top_centroids(query, clustering.centroids, nprobe, clustering.spreads)
     tally.lap("probe")
     best, met = _NONE, 0
     for segment, first in zip(snapshot.segments, snapshot.firsts.tolist(), strict=False):

@@ -64,8 +64,8 @@ class TextSource:
 
     @property
     def fingerprint(self) -> Mapping[str, Any]:
-        """The encoder's."""
-        return self.encoder.fingerprint
+        """The encoder's, and its name."""
+        return {"name": self.encoder.name, **self.encoder.fingerprint}
 
     def ingest(self, spool: Spool, report: Report) -> Ingested:
         """Read the documents into the spool."""

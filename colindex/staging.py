@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from colindex.errors import CorruptIndexError, FormatTooNewError, ParameterError
+from colindex.fingerprint import fingerprint_difference
 from colindex.params import BuildParams
 from colindex.spool import Spool
 from colindex.storage.checksums import FileSum
@@ -149,8 +150,8 @@ class Staging:
         differ = [f"{name} was {old[name]!r}, is now {new[name]!r}" for name in old if old[name] != new[name]]
         if state.kind != fresh.kind:
             differ.append(f"the input was {state.kind}, is now {fresh.kind}")
-        if (state.fingerprint or {}) != json.loads(json.dumps(dict(fresh.fingerprint or {}))):
-            differ.append("the encoder is another one")
+        if difference := fingerprint_difference(state.fingerprint or {}, fresh.fingerprint or {}):
+            differ.append(f"the encoder is another one ({difference})")
         if differ:
             raise ParameterError(
                 f"{self.folder.parent}: cannot resume the interrupted build: {'; '.join(differ)}. "

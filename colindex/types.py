@@ -102,6 +102,10 @@ class TextEncoder(Protocol):
     """What an index needs of an encoder; `colindex.Encoder` is one, and so is anything else with these."""
 
     @property
+    def name(self) -> str:
+        """What it is loaded by; kept in the index for people, never compared."""
+
+    @property
     def dim(self) -> int:
         """Values in each vector."""
 

@@ -7,4 +7,4 @@ from pathlib import Path
 from colindex.cli.reference import reference
 
 if __name__ == "__main__":
-    (Path(__file__).parent / "CLI.md").write_text(reference())
+    (Path(__file__).parent / "CLI.md").write_text(reference(), encoding="utf-8")

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def group_metadata(attributes: Mapping[str, Any]) -> bytes:
     return bytes(store[METADATA].to_bytes())
 
 
+@functools.lru_cache(maxsize=64)  # zarr takes milliseconds, and segments differ little
 def plain_metadata(shape: tuple[int, ...], dtype: DTypeLike) -> bytes:
     """The `zarr.json` of an array of one chunk, codecs `bytes, crc32c`."""
     from zarr.codecs import Crc32cCodec

@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from colindex.storage.checksums import hash64
-from colindex.storage.directory import corrupt, operations
+from colindex.storage.directory import corrupt, fsync_folder, operations
 from colindex.storage.entries import encode_id
 from colindex.storage.errors import IndexNotBuiltError, IndexNotFoundError, StorageError
 from colindex.storage.lmdb_guard import DATA, RECORD, check_catalog_file, read_commit_record, write_commit_record
@@ -54,7 +54,11 @@ class Catalog:
     def __init__(self, path: Path, shared: _Shared, writable: bool) -> None:
         self._path, self._shared, self._writable = path, shared, writable
         self._release = weakref.finalize(self, _let_go, shared)
-        self._manifest = self._latest()
+        try:
+            self._manifest = self._latest()
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def open_reader(cls, index_path: Path) -> Catalog:
@@ -190,6 +194,8 @@ class Catalog:
         """Make the databases of a new catalog; finish what a writer that ended after its commit left undone."""
         if fresh and self._manifest is None:
             self._shared.make_databases()
+            fsync_folder(self._path.parent)
+            fsync_folder(self._path.parent.parent)
         record = read_commit_record(self._path)
         if record is None or record.generation != self.generation:
             for _ in self.ids():  # every value is looked at before the file as it is now is declared good
@@ -298,7 +304,7 @@ class _Shared:
 
 
 _environments: dict[tuple[int, int], _Shared] = {}
-_environments_lock = threading.Lock()
+_environments_lock = threading.RLock()  # a catalog may be collected, and let go, while this thread holds it
 
 
 def catalog_path(index_path: Path) -> Path:
@@ -378,5 +384,6 @@ def _require_index(index_path: Path) -> None:
 
 def _not_built(index_path: Path) -> IndexNotBuiltError:
     return IndexNotBuiltError(
-        f"{index_path}: a build has begun here, but nothing was committed yet; finish the build or begin it again."
+        f"{index_path}: no index yet: a build has begun here, but nothing was committed; wait for it, or continue it "
+        "with `colindex build --resume`."
     )

@@ -98,7 +98,7 @@ def newest_transaction(data: Path) -> int:
         with data.open("rb", buffering=0) as file:
             head = file.read(64)
             header = next((at for at in _HEADERS if head[at : at + 4] == struct.pack("=I", _MAGIC)), None)
-            if header is None:
+            if header is None or len(head) < 64:
                 raise corrupt(data, "an LMDB file", f"{len(head)} bytes that do not begin one")
             (page_size,) = struct.unpack_from("=I", head, header + _PAGE_SIZE_AT)
             return max(

@@ -24,7 +24,15 @@ from numpy.typing import DTypeLike, NDArray
 
 from colindex.storage.arrays import METADATA, group_metadata, plain_metadata
 from colindex.storage.checksums import FileSum, crc32c
-from colindex.storage.directory import NewFile, corrupt, fsync_tree, read_exactly, remove_tree, write_new_file
+from colindex.storage.directory import (
+    NewFile,
+    corrupt,
+    fsync_folder,
+    fsync_tree,
+    read_exactly,
+    remove_tree,
+    write_new_file,
+)
 
 __all__ = ["CRC_BYTES", "PlainWriter", "Sums", "read_arrays", "read_json", "read_plain", "write_arrays", "write_plain"]
 
@@ -53,6 +61,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], attributes: Map
     for name, array in arrays.items():
         sums |= below(name, write_plain(path / name, array))
     fsync_tree(path)
+    fsync_folder(path.parent)
     return sums
 
 

@@ -12,7 +12,23 @@ from pathlib import Path
 from typing import Any
 
 HIDDEN, POSITIONS = 32, 64
-WORDS = ["hello", "world", "the", "cat", "dune", "café", "cafe", "who", "wrote", "naive", "##s", "query", "passage", ":"]
+WORDS = [
+    "hello",
+    "world",
+    "the",
+    "cat",
+    "dune",
+    "café",
+    "cafe",
+    "who",
+    "wrote",
+    "naive",
+    "##s",
+    "query",
+    "passage",
+    ":",
+]
+IDENTITY = "torch.nn.modules.linear.Identity"
 VOCABULARY = [
     *("[PAD]", "[unused0]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
     *("日", "本", "語", ".", ",", "!", "?", "[", "]"),  # of the other punctuation the vocabulary knows nothing
@@ -25,18 +41,24 @@ VOCABULARY = [
 def bert(folder: Path, *, seed: int = 0, added: tuple[str, ...] = ()) -> tuple[Any, Any]:
     """A BERT of two layers with its tokenizer, saved in `folder`: also the plain Hugging Face checkpoint."""
     import torch
-    from transformers import AddedToken, BertConfig, BertModel, BertTokenizerFast
+    from transformers import AddedToken, BertConfig, BertModel, BertTokenizer
 
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = folder / "vocab.txt"
     vocabulary.write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
-    tokenizer = BertTokenizerFast(str(vocabulary), do_lower_case=True, model_max_length=POSITIONS)
+    tokenizer = BertTokenizer(str(vocabulary), do_lower_case=True, model_max_length=POSITIONS)
     tokenizer.add_tokens([AddedToken(token, normalized=True) for token in added])
     tokenizer.save_pretrained(folder)
     torch.manual_seed(seed)
-    sizes = {"hidden_size": HIDDEN, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    sizes: dict[str, Any] = {
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
     config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=POSITIONS, initializer_range=0.5, **sizes)
-    model = BertModel(config).eval()
+    model: Any = BertModel(config)
+    model.eval()
     model.save_pretrained(folder)
     return model, tokenizer
 
@@ -69,7 +91,7 @@ def pylate(folder: Path, *, dims: tuple[int, ...] = (24, 16), **settings: Any) -
         width = dim
     _write_json(folder / "modules.json", rows)
     _write_json(folder / "sentence_bert_config.json", {"max_seq_length": 31, "do_lower_case": False})
-    defaults = {
+    defaults: dict[str, Any] = {
         "model_type": "ColBERT",
         "prompts": {},
         "default_prompt_name": None,
@@ -86,14 +108,22 @@ def pylate(folder: Path, *, dims: tuple[int, ...] = (24, 16), **settings: Any) -
     return folder
 
 
-def plain(folder: Path, *, prompts: dict[str, str] | None = None, max_tokens: int = 24) -> Path:
-    """A sentence-transformers model that pools to one vector, as most are."""
+def plain(
+    folder: Path, *, prompts: dict[str, str] | None = None, max_tokens: int = 24, projection: int | None = None
+) -> Path:
+    """A sentence-transformers model that pools to one vector, as most are, and perhaps projects it."""
     bert(folder)
     library = "sentence_transformers.models"
     rows = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    if projection is not None:
+        rows.insert(2, ("2_Dense", "Dense"))
+        _projection(folder / "2_Dense", HIDDEN, projection, seed=5, activation="torch.nn.modules.activation.Tanh")
     _write_json(
         folder / "modules.json",
-        [{"idx": at, "name": str(at), "path": path, "type": f"{library}.{kind}"} for at, (path, kind) in enumerate(rows)],
+        [
+            {"idx": at, "name": str(at), "path": path, "type": f"{library}.{kind}"}
+            for at, (path, kind) in enumerate(rows)
+        ],
     )
     _write_json(folder / "sentence_bert_config.json", {"max_seq_length": max_tokens, "do_lower_case": False})
     (folder / "1_Pooling").mkdir()
@@ -119,7 +149,7 @@ def native(folder: Path, *, pool_factor: int = 1, normalize: bool = True) -> Pat
     torch.manual_seed(3)
     with _listening():
         transformer = Transformer(str(folder / "bert"), query_length=10, document_length=18)
-        names = {"module_input_name": "token_embeddings"}
+        names: dict[str, Any] = {"module_input_name": "token_embeddings"}
         modules: list[Any] = [transformer, Dense(HIDDEN, 16, bias=False, activation_function=None, **names)]
         modules += [MultiVectorMask(skiplist_words=[".", "§"]), *([Normalize(**names)] if normalize else [])]
         modules += [HierarchicalTokenPooling(pool_factor)] if pool_factor > 1 else []
@@ -135,15 +165,14 @@ def edit_json(path: Path, **changes: Any) -> None:
     _write_json(path, {name: value for name, value in entries.items() if value is not None})
 
 
-def _projection(folder: Path, width: int, dim: int, seed: int) -> None:
+def _projection(folder: Path, width: int, dim: int, seed: int, activation: str = IDENTITY) -> None:
     import torch
     from safetensors.torch import save_file
 
     folder.mkdir()
-    identity = "torch.nn.modules.linear.Identity"
     _write_json(
         folder / "config.json",
-        {"in_features": width, "out_features": dim, "bias": False, "activation_function": identity},
+        {"in_features": width, "out_features": dim, "bias": False, "activation_function": activation},
     )
     weight = torch.randn(dim, width, generator=torch.Generator().manual_seed(seed))
     save_file({"linear.weight": weight}, folder / "model.safetensors", metadata={"format": "pt"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +15,7 @@ def exact_maxsim(
 ) -> NDArray[np.float64]:
     """MaxSim of each document in float64; -inf without vectors."""
     similarities = query.astype(np.float64) @ vectors.astype(np.float64).T
-    spans = list(zip(offsets[:-1], offsets[1:], strict=True))
+    spans = list(pairwise(offsets))
     return np.array([similarities[:, a:b].max(axis=1).sum() if b > a else -np.inf for a, b in spans])
 
 
@@ -24,7 +26,7 @@ def exact_gather(
 
     def credit(document: int, row: NDArray[np.int32], values: NDArray[np.float32]) -> float:
         found = [value for centroid, value in zip(row, values, strict=True) if document in documents_of[centroid]]
-        return float(found[0] if found else values[-1])
+        return float(found[0] if found else values[-1] - 0.25 * (values[0] - values[-1]))
 
     met = sorted({document for centroid in ids.ravel() for document in documents_of[centroid]})
     totals = {d: sum(credit(d, row, values) for row, values in zip(ids, scores, strict=True)) for d in met}

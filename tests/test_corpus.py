@@ -8,6 +8,7 @@ import decimal
 import gzip
 import io
 import json
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -137,6 +138,17 @@ def test_compressed_parts_may_be_joined(tmp_path: Path, suffix: str, compress: C
     parts = [compress(_jsonl(many[:1_500]).encode()), compress(_jsonl(many[1_500:]).encode())]
     path = _write(tmp_path / ("c.jsonl" + suffix), b"".join(parts))
     assert list(read_corpus([path])) == many
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [(".gz", _gzip), (".zst", _zstd)])
+def test_compressed_files_larger_than_any_buffer(
+    tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]
+) -> None:
+    rng = random.Random(7)
+    many = [Document(str(number), rng.randbytes(1_000).hex()) for number in range(600)]
+    parts = [compress(_jsonl(many[:100]).encode()), compress(_jsonl(many[100:]).encode())]
+    assert sum(map(len, parts)) > 4 * 2**17
+    assert list(read_corpus([_write(tmp_path / ("c.jsonl" + suffix), b"".join(parts))])) == many
 
 
 def test_several_files_come_in_the_order_given(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from colindex import BuildParams, Index, SearchParams
 from colindex.errors import IndexNotBuiltError, ParameterError
+from colindex.progress import Progress
 from tests.words import WORDS, WordEncoder, batches, documents
 
 PROBED = SearchParams(exact=False)
@@ -89,8 +90,11 @@ def test_other_processes_search_too(folder: Path, method: str) -> None:
 
 
 def test_an_index_without_a_generation_is_not_built_yet(tmp_path: Path) -> None:
-    (tmp_path / "i" / "staging").mkdir(parents=True)
-    (tmp_path / "i" / "staging" / "state.json").write_text("{}")
+    def stop(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Index.build(tmp_path / "i", documents(5), WordEncoder(), progress=stop)
     with pytest.raises(IndexNotBuiltError, match="no index yet"):
         Index.open(tmp_path / "i")
 

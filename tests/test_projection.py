@@ -68,7 +68,7 @@ def test_columns_are_orthonormal_and_follow_the_seed() -> None:
 
 @given(st.lists(st.integers(0, 499), min_size=1, max_size=40), st.sampled_from([np.float16, np.float32]))
 def test_a_row_has_the_same_bits_in_any_company(rows: list[int], dtype: type) -> None:
-    vectors = sample().astype(dtype)
+    vectors: NDArray[np.floating] = sample().astype(dtype)
     projection = learn_projection(vectors, 8, seed=0)
     assert projection.apply(vectors[rows]).tobytes() == projection.apply(vectors)[rows].tobytes()
 

@@ -22,6 +22,8 @@ WORDS = (
 class WordEncoder:
     """Every word, lower-cased, becomes the vector that its checksum seeds; empty text has no tokens."""
 
+    name = "words"
+
     def __init__(self, dim: int = 16, salt: int = 0) -> None:
         self.dim = dim
         self.salt = salt
@@ -30,7 +32,7 @@ class WordEncoder:
 
     @property
     def fingerprint(self) -> Mapping[str, Any]:
-        return {"name": "words", "dim": self.dim, "salt": self.salt}
+        return {"kind": "words", "dim": self.dim, "salt": self.salt}
 
     def encode_documents(self, documents: Sequence[Document]) -> TokenBatch:
         self.calls += 1

@@ -67,7 +67,30 @@ def test_malformed_lines_are_counted_where_asked(run: Run, tmp_path: Path) -> No
     assert "Skipped 2 invalid records" in result.stderr
     assert "line 2, column 1" in result.stderr
     assert "line 3: expected a field `text`" in result.stderr
-    assert "1 documents" in result.stderr
+    assert ": 1 document, 1 vector, 1 segment; " in result.stderr
+
+
+def test_a_folder_of_text(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "notes" / "deep").mkdir(parents=True)
+    (tmp_path / "notes" / "a.txt").write_text("amber\n")
+    (tmp_path / "notes" / "deep" / "b.md").write_text("basin\n")
+    assert run("build", tmp_path / "notes", "-o", tmp_path / "x").exit_code == 0
+    with Index.open(tmp_path / "x", encoder=word_encoder()) as index:
+        assert [hit.id for hit in index.search("basin", k=2)] == ["deep/b.md", "a.txt"]
+
+
+def test_an_id_that_occurs_twice_is_an_error(run: Run, corpus: Path, tmp_path: Path) -> None:
+    result = run("build", corpus, corpus, "-o", tmp_path / "x")
+    assert result.exit_code == 1
+    assert "doc-0" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_empty_corpus_is_an_error(run: Run, tmp_path: Path) -> None:
+    result = run("build", "-", "-o", tmp_path / "x", stdin="")
+    assert result.exit_code == 1
+    assert "expected at least one document" in result.stderr
 
 
 def test_an_output_that_exists_is_left_alone(run: Run, corpus: Path, tmp_path: Path) -> None:

@@ -47,8 +47,8 @@ def test_json_is_exactly_one_object(run: Run, index_path: Path, queries: Path, q
 
 def test_what_was_left_out_is_said_on_stderr(run: Run, index_path: Path, queries: Path, qrels: Path) -> None:
     result = run("eval", index_path, "--queries", queries, "--qrels", qrels, "-k", "20")
-    assert "Left out 1 queries without judgements." in result.stderr
-    assert "Left out the judgements of 1 queries that the query file does not have." in result.stderr
+    assert "Left out 1 query without judgements." in result.stderr
+    assert "Left out the judgements of 1 query that the query file does not have." in result.stderr
     assert "With -k 20, every measure sees only the first 20 documents." in result.stderr
     assert "ndcg@10" in result.stdout
     assert "latency_ms.p95" in result.stdout

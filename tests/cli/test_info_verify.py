@@ -11,6 +11,7 @@ import pytest
 import colindex
 from colindex import Document, Index
 from colindex.cli import info
+from colindex.cli.output import counted
 from tests.cli.conftest import Run
 from tests.words import WordEncoder
 
@@ -85,7 +86,7 @@ def test_findings_are_listed_and_exit_with_1(run: Run, damaged: Path) -> None:
     findings = json.loads(result.stdout)
     assert {"kind", "path", "expected", "got", "message"} == set(findings[0])
     assert any(finding["kind"] == "checksum" for finding in findings)
-    assert result.stderr == f"{damaged}: {len(findings)} findings.\n"
+    assert result.stderr == f"{damaged}: {counted(len(findings), 'finding')}.\n"
 
     table = run("verify", damaged)
     assert table.exit_code == 1

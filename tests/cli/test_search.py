@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import ir_measures
 import pytest
 
 from colindex import Document, Hit, Index, SearchParams
 from colindex.cli import output
+from colindex.cli.options import SearchOptions
 from colindex.cli.output import one_line, trec_id, write_hits_table
+from colindex.cli.search import results
 from colindex.evaluate import Query
 from tests.cli.conftest import Run, word_encoder
 from tests.words import WordEncoder
@@ -133,6 +137,41 @@ def test_settings_reach_the_index(
     assert seen["params"] == SearchParams(exact=True)
 
 
+def test_the_index_names_its_encoder(run: Run, index_path: Path, loaded: list[tuple[str, dict[str, Any]]]) -> None:
+    assert run("search", index_path, "amber").exit_code == 0
+    assert loaded == [("words", {"device": None})]
+
+
+@dataclass
+class Recorder:
+    """An index that notes how many queries come at once."""
+
+    sizes: list[int] = field(default_factory=list)
+
+    def search_batch(self, texts: list[str], k: int, *, params: SearchParams) -> list[list[Hit]]:
+        self.sizes.append(len(texts))
+        return [[] for _ in texts]
+
+
+@pytest.mark.parametrize(("terminal", "sizes"), [(True, [1] * 70), (False, [64, 6])])
+def test_who_types_queries_gets_each_answer_at_once(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, sizes: list[int]
+) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: terminal))
+    options = SearchOptions(1, "1MiB", 1, None, None, 1, 1, exact=False)
+    index = Recorder()
+    queries = [Query(str(number), "text") for number in range(70)]
+    answered = [query for query, _ in results(cast(Index, index), queries, options, stats=False)]
+    assert answered == queries
+    assert index.sizes == sizes
+
+
+def test_bytes_that_are_no_text_are_wrong_usage(run: Run, index_path: Path) -> None:
+    result = run("search", index_path, "caf\udce9")
+    assert result.exit_code == 2
+    assert "expected UTF-8" in result.stderr
+
+
 def test_another_encoder_is_refused(run: Run, index_path: Path) -> None:
     result = run("search", index_path, "amber", "--encoder", "other")
     assert result.exit_code == 1
@@ -153,7 +192,7 @@ def test_an_index_of_vectors_names_no_encoder(run: Run, tmp_path: Path) -> None:
     assert "name one with --encoder" in result.stderr
     result = run("search", tmp_path / "v", "amber", "--encoder", "words", "--format", "trec", "-k", "1")
     assert result.stdout.startswith("1 Q0 a%20b 1 ")
-    assert result.stderr == "1 document ids hold blanks, which are percent-encoded in this run.\n"
+    assert result.stderr == "Blanks are percent-encoded in 1 document id of this run.\n"
     result = run("search", tmp_path / "v", "amber", "--encoder", "words")
     assert "a b" in result.stdout
 

@@ -13,6 +13,12 @@ from numpy.typing import NDArray
 from colindex.kernels.reference import decode_records, decode_trellis, encode_trellis, trellis_states
 
 WIDTHS = (1, 2, 4, 8)
+GOLDEN = {
+    1: "bcab",
+    2: "2f76ee51",
+    4: "788a1224901899b2",
+    8: "6878dbebfb0b1b2b3b4b081828384858",
+}
 
 
 def gaussian(rows: int, dim: int, seed: int = 0) -> NDArray[np.float32]:
@@ -30,7 +36,8 @@ def states_by_definition(code: NDArray[np.uint8], bits: int, dim: int) -> list[i
 
 
 def error(scaled: NDArray[np.float32], decoded: NDArray[np.float32]) -> NDArray[np.float64]:
-    return np.square(scaled.astype(np.float64) - decoded).sum(axis=1)
+    distances: NDArray[np.float64] = np.square(scaled.astype(np.float64) - decoded).sum(axis=1)
+    return distances
 
 
 @given(
@@ -58,18 +65,46 @@ def test_no_other_code_lies_nearer(bits: int, dim: int, seed: int) -> None:
     assert (found <= nearest + 1e-9).mean() >= 0.8
 
 
+def least_error(values: NDArray[np.float32], levels: NDArray[np.float32], bits: int) -> float:
+    """The error of the best code of one vector: Viterbi in float64, states in their own order."""
+    before = np.arange(256)
+    after = (before[:, None] << bits | np.arange(1 << bits)) % 256  # [state, what is written]
+    costs = np.where(before == 0, 0.0, np.inf)
+    for value in values.astype(np.float64):
+        reached = np.full(256, np.inf)
+        np.minimum.at(reached, after, costs[:, None] + np.square(value - levels[after]))
+        costs = reached
+    return float(costs.min())
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize(("outliers", "slack"), [(1.0, 0.01), (20.0, 0.05)])
+def test_long_vectors_take_the_best_code(bits: int, outliers: float, slack: float) -> None:
+    dim = 300
+    levels, scaled = some_levels(), gaussian(6, dim)
+    scaled[:, ::37] *= outliers
+    found = error(scaled, decode_trellis(encode_trellis(scaled, levels, bits), levels, bits, dim))
+    best = np.array([least_error(row, levels, bits) for row in scaled])
+    assert (found >= best * (1 - 1e-5)).all()
+    assert (found <= best * (1 + slack) + 1e-3).all()  # values far outside the levels are clipped
+
+
+def test_the_code_of_a_vector_never_changes() -> None:
+    """Bytes in an index are for ever: the same vector takes the same code in each version and on each machine."""
+    levels = ((np.arange(256) * 37 % 256 - 127.5) / 64).astype(np.float32)
+    vector = ((np.arange(16) * 5 % 16 - 7.5) / 4).astype(np.float32)[None]
+    codes = {bits: encode_trellis(vector, levels, bits).tobytes().hex() for bits in WIDTHS}
+    assert codes == GOLDEN
+
+
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_a_decoded_vector_on_the_grid_is_coded_without_error(bits: int) -> None:
     levels = (np.random.default_rng(2).permutation(256) / np.float32(128) - 1).astype(np.float32)
     size = 5
     codes = np.random.default_rng(3).integers(0, 256, (50, size), dtype=np.uint8)
     directions = decode_trellis(codes, levels, bits, size * 8 // bits)
-    assert (
-        error(
-            directions, decode_trellis(encode_trellis(directions, levels, bits), levels, bits, size * 8 // bits)
-        ).max()
-        < 1e-3
-    )
+    again = decode_trellis(encode_trellis(directions, levels, bits), levels, bits, size * 8 // bits)
+    assert error(directions, again).max() < 1e-3
 
 
 @pytest.mark.parametrize("bits", WIDTHS)
@@ -100,7 +135,8 @@ def test_values_far_outside_the_levels_take_the_outermost(bits: int) -> None:
     levels = np.linspace(-2, 2, 256, dtype=np.float32)
     far = np.full((2, 8), 1e30, np.float32) * np.array([[1], [-1]], np.float32)
     decoded = decode_trellis(encode_trellis(far, levels, bits), levels, bits, 8)
-    assert (decoded[0, -1] > 1.9) and (decoded[1, -1] < -1.9)
+    assert decoded[0, -1] > 1.9
+    assert decoded[1, -1] < -1.9
 
 
 @pytest.mark.parametrize("bits", WIDTHS)
@@ -119,16 +155,27 @@ def test_equal_levels_cost_nothing_to_tell_apart(bits: int) -> None:
 
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("centroid_bytes", [2, 4])
-def test_a_record_is_its_centroid_and_its_scaled_direction(bits: int, centroid_bytes: int) -> None:
+@pytest.mark.parametrize("unit", [False, True])
+def test_a_record_is_its_centroid_and_its_scaled_direction(bits: int, centroid_bytes: int, unit: bool) -> None:
     rng, dim, levels = np.random.default_rng(4), 12, some_levels()
     centroids = gaussian(70, dim)
     codes = rng.integers(0, 256, (40, -(-dim * bits // 8)), dtype=np.uint8)
     ids, lengths = rng.integers(0, 70, 40), rng.random(40).astype("<f2")
     parts = [ids.astype(f"<u{centroid_bytes}")[:, None].view(np.uint8), lengths[:, None].view(np.uint8), codes]
     expected = centroids[ids] + lengths.astype(np.float32)[:, None] * decode_trellis(codes, levels, bits, dim)
-    decoded = decode_records(np.concatenate(parts, axis=1), centroids, levels, bits, centroid_bytes)
+    if unit:
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    records = np.concatenate(parts, axis=1)
+    decoded = decode_records(records, centroids, levels, bits, centroid_bytes, unit)
+    assert (decode_records(records[7:8], centroids, levels, bits, centroid_bytes, unit)[0] == decoded[7]).all()
     assert decoded.dtype == np.float32
     np.testing.assert_allclose(decoded, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_record_of_a_zero_vector_decodes_to_zero() -> None:
+    records = np.zeros((1, 8), np.uint8)
+    decoded = decode_records(records, np.zeros((1, 16), np.float32), some_levels(), 2, 2, unit=True)
+    assert not decoded.any()
 
 
 def test_arguments_are_left_as_they_are() -> None:

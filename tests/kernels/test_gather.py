@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,14 +28,14 @@ def coded_documents(draw: st.DrawFn) -> Case:
 def lists(case: Case) -> list[list[int]]:
     """The documents of each centroid, in plain Python."""
     centroids, offsets, n_centroids = case
-    spans = [set(centroids[a:b].tolist()) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    spans = [set(centroids[a:b].tolist()) for a, b in pairwise(offsets)]
     return [[document for document, held in enumerate(spans) if centroid in held] for centroid in range(n_centroids)]
 
 
 @given(coded_documents())
 def test_postings_hold_each_document_of_a_centroid_once_in_order(case: Case) -> None:
     postings, bounds = invert(*case)
-    assert [postings[a:b].tolist() for a, b in zip(bounds[:-1], bounds[1:], strict=True)] == lists(case)
+    assert [postings[a:b].tolist() for a, b in pairwise(bounds)] == lists(case)
 
 
 @pytest.mark.parametrize(("documents", "dtype"), [(2**16, np.uint16), (2**16 + 1, np.uint32)])
@@ -60,7 +62,7 @@ def test_gathered_scores_are_those_of_a_plain_walk(case: Case, data: st.DataObje
     # quarters add up exactly in float32; equal neighbours are likely
     drawn = [data.draw(st.lists(st.integers(-8, 8), min_size=probes, max_size=probes)) for _ in range(tokens)]
     ids = np.array(orders, np.int32)
-    scores = -np.sort(-np.array(drawn, np.float32), axis=1) / 4
+    scores = np.sort(np.array(drawn, np.float32) / np.float32(4), axis=1)[:, ::-1]
     documents, gathered, walked = gather(ids, scores, *invert(*case), len(case[1]) - 1)
     expected, expected_walked = exact_gather(ids, scores, lists(case))
     assert dict(zip(documents.tolist(), gathered.tolist(), strict=True)) == pytest.approx(expected, abs=1e-20)
@@ -70,9 +72,16 @@ def test_gathered_scores_are_those_of_a_plain_walk(case: Case, data: st.DataObje
 
 def test_a_document_met_only_at_the_floor_is_returned() -> None:
     postings, bounds = invert(np.array([0, 1], np.uint32), np.array([0, 1, 2, 2]), 3)
-    documents, scores, _ = gather(np.array([[0, 1]], np.int32), np.array([[2.0, 1.5]], np.float32), postings, bounds, 3)
+    documents, scores, _ = gather(np.array([[0, 1]], np.int32), np.array([[2.0, 2.0]], np.float32), postings, bounds, 3)
     assert documents.tolist() == [0, 1]
-    assert scores.tolist() == [2.0, 1.5]
+    assert scores.tolist() == [2.0, 2.0]
+
+
+def test_a_missed_token_credits_a_quarter_of_the_probed_range_below_the_last() -> None:
+    postings, bounds = invert(np.array([0, 1], np.uint32), np.array([0, 1, 2]), 3)
+    ids, scores = np.array([[0, 2], [1, 0]], np.int32), np.array([[2.0, 1.0], [3.0, -1.0]], np.float32)
+    documents, gathered, _ = gather(ids, scores, postings, bounds, 2)
+    assert dict(zip(documents.tolist(), gathered.tolist(), strict=True)) == {0: 2.0 - 1.0, 1: (1.0 - 0.25) + 3.0}
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (3, 0)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -32,7 +34,9 @@ def test_scores_are_the_exact_ones(lengths: list[int], tokens: int, dim: int) ->
 
 
 @given(st.lists(st.integers(0, 70), min_size=1, max_size=12), st.integers(1, 40), st.randoms(use_true_random=False))
-def test_a_score_has_the_same_bits_whichever_documents_stand_beside_it(lengths: list[int], tokens: int, order) -> None:  # type: ignore[no-untyped-def]
+def test_a_score_has_the_same_bits_whichever_documents_stand_beside_it(
+    lengths: list[int], tokens: int, order: random.Random
+) -> None:
     vectors, offsets = documents(lengths, 128)
     query = queries(tokens, 128)
     together = maxsim(query, vectors, offsets)

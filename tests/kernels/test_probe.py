@@ -39,10 +39,26 @@ def test_each_token_gets_the_centroids_of_a_full_sort(tokens: int) -> None:
     similarities = query @ centroids.T
     assert np.array_equal(ids, np.argsort(-similarities, axis=1, kind="stable")[:, :7])
     assert np.array_equal(scores, np.take_along_axis(similarities, ids.astype(np.int64), axis=1))
-    assert (ids.dtype, scores.dtype) == (np.int32, np.float32)
+    assert ids.dtype == np.int32
+    assert scores.dtype == np.float32
 
 
 def test_more_probes_than_centroids_probe_them_all() -> None:
     ids, scores = top_centroids(np.eye(2, 8, dtype=np.float32), np.eye(3, 8, dtype=np.float32), 99)
     assert ids.tolist() == [[0, 1, 2], [1, 0, 2]]
     assert scores.shape == (2, 3)
+
+
+def test_spread_lifts_a_centroid_by_the_length_of_the_token() -> None:
+    query = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
+    ids, scores = top_centroids(query, np.zeros((3, 2), np.float32), 3, np.array([0.0, 2.0, 1.0], np.float32))
+    assert ids.tolist() == [[1, 2, 0], [0, 1, 2]]
+    np.testing.assert_allclose(scores, [[3.0, 1.5, 0.0], [0.0, 0.0, 0.0]], rtol=1e-6)
+
+
+def test_zero_spreads_change_nothing() -> None:
+    rng = np.random.default_rng(0)
+    query, centroids = rng.standard_normal((5, 16), np.float32), rng.standard_normal((50, 16), np.float32)
+    plain, zeros = (top_centroids(query, centroids, 9, spreads) for spreads in (None, np.zeros(50, np.float32)))
+    assert np.array_equal(plain[0], zeros[0])
+    assert np.array_equal(plain[1], zeros[1])

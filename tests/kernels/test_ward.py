@@ -13,7 +13,8 @@ from colindex.kernels.reference import ward_labels
 
 def _unit_vectors(n: int, dim: int, seed: int) -> NDArray[np.float32]:
     vectors = np.random.default_rng(seed).standard_normal((n, dim)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit
 
 
 def _partition(labels: NDArray[np.int32]) -> set[frozenset[int]]:
@@ -54,10 +55,12 @@ def test_near_vectors_go_together() -> None:
 @given(st.integers(1, 40), st.integers(1, 45), st.integers(0, 1000))
 def test_labels_are_dense_and_numbered_by_first_member(n: int, n_clusters: int, seed: int) -> None:
     labels = ward_labels(_unit_vectors(n, 8, seed), n_clusters)
-    assert labels.dtype == np.int32 and labels.shape == (n,)
+    assert labels.dtype == np.int32
+    assert labels.shape == (n,)
     _, first = np.unique(labels, return_index=True)
     assert len(first) == min(n, n_clusters)  # random vectors have no ties
-    assert (np.diff(first) > 0).all() and labels.max() == len(first) - 1
+    assert (np.diff(first) > 0).all()
+    assert labels.max() == len(first) - 1
 
 
 def test_equal_vectors_share_a_cluster_even_where_more_are_wanted() -> None:

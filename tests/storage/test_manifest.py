@@ -104,7 +104,9 @@ def changed(**values: Any) -> bytes:
 
 def test_a_newer_format_is_refused_by_name_whatever_else_it_holds() -> None:
     newer = json.dumps({"format_version": FORMAT_VERSION + 6}).encode()
-    with pytest.raises(FormatTooNewError, match=f"format version {FORMAT_VERSION + 6}, .* reads up to {FORMAT_VERSION}"):
+    with pytest.raises(
+        FormatTooNewError, match=f"format version {FORMAT_VERSION + 6}, .* reads up to {FORMAT_VERSION}"
+    ):
         Manifest.from_json(newer, WHERE)
 
 

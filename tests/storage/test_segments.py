@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 
 from colindex.storage import shards
 from colindex.storage.checksums import BLOCK_BYTES, block_checksums, file_sum
-from colindex.storage.entries import MAX_ID_BYTES, EntryReader, EntryWriter, encode_id
+from colindex.storage.entries import MAX_ID_BYTES, encode_id
 from colindex.storage.errors import CorruptIndexError, InvalidIdError, StorageError
-from colindex.storage.plain import PlainWriter, read_arrays, read_plain, write_arrays, write_plain
 from colindex.storage.segment_writer import SegmentWriter
 from colindex.storage.segments import MAX_DOCUMENTS, SegmentInfo, SegmentReader, segment_path
 from tests.storage.samples import CENTROIDS, RECORD_BYTES, Batch, batch, write_segment
@@ -70,7 +69,7 @@ def check_segment(path: Path, info: SegmentInfo, parts: Sequence[Batch], centroi
 ids = st.text(min_size=1, max_size=12).filter(lambda id: len(id.encode()) <= MAX_ID_BYTES)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(
     lengths=st.lists(st.integers(0, 12), min_size=1, max_size=12),
     cut=st.integers(0, 12),
@@ -362,7 +361,7 @@ def test_every_file_cut_short_is_damage(tmp_path: Path, info: SegmentInfo) -> No
 
 
 def test_a_flipped_bit_is_found_when_its_part_is_read(tmp_path: Path, info: SegmentInfo) -> None:
-    """In every byte of the small files and every 97th of the others; `zarr.json` of cold parts is `verify`'s matter."""
+    """In every fifth byte of the small files and every 1009th of the records; `zarr.json` of cold parts is `verify`'s matter."""
     for name in info.files:
         if name.endswith("zarr.json") and not name.startswith(("records", "offsets", "postings/", "block")):
             continue
@@ -371,7 +370,7 @@ def test_a_flipped_bit_is_found_when_its_part_is_read(tmp_path: Path, info: Segm
         file = segment_path(tmp_path, info.name) / name
         content = file.read_bytes()
         crc = 4 if name in ("ids/bytes/c/0", "documents/bytes/c/0") else 0  # read entry by entry, never to the CRC
-        for position in range(0, len(content) - crc, 1 if len(content) < 300 else 97):
+        for position in range(0, len(content) - crc, 5 if len(content) < 1000 else 1009):
             damaged = bytearray(content)
             damaged[position] ^= 1 << position % 8
             file.write_bytes(damaged)
@@ -399,7 +398,7 @@ def test_damaged_inspection_columns_are_an_error(tmp_path: Path, info: SegmentIn
     reader = SegmentReader(tmp_path, info)
     for file in (path for path in folder.rglob("*") if path.is_file() and path.name != "zarr.json"):
         content = file.read_bytes()
-        for position in range(0, len(content), 41):
+        for position in range(0, len(content), 83):
             damaged = bytearray(content)
             damaged[position] ^= 0x10
             file.write_bytes(damaged)
@@ -428,69 +427,3 @@ def test_a_manifest_of_another_segment_does_not_open(tmp_path: Path, info: Segme
         SegmentReader(tmp_path, replace(info, documents=info.documents + 1))
     with pytest.raises(CorruptIndexError):
         SegmentReader(tmp_path, replace(info, record_bytes=RECORD_BYTES + 1))
-
-
-# -- plain arrays and entries ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", ["uint8", "int32", "float16", "float32", "float64", "bool", ">i4"])
-@pytest.mark.parametrize("shape", [(), (0,), (7,), (3, 4), (2, 0, 3), (1, 2, 3)])
-def test_arrays_come_back_and_zarr_reads_them(tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
-    array = (np.random.default_rng(0).random(shape) * 100).astype(dtype)
-    array = np.asarray(array)
-    files = write_arrays(tmp_path / "group", {"values": array}, {"bits": 2})
-    arrays, attributes = read_arrays(tmp_path / "group", files)
-    np.testing.assert_array_equal(arrays["values"], array)
-    assert attributes == {"bits": 2}
-    np.testing.assert_array_equal(read_arrays(tmp_path / "group")[0]["values"], array)
-    np.testing.assert_array_equal(zarr.open_group(tmp_path / "group", mode="r")["values"][...], array)  # type: ignore[index]
-
-
-def test_a_group_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
-    write_arrays(tmp_path / "group", {"old": np.ones(3)}, {})
-    write_arrays(tmp_path / "group", {"new": np.ones(3)}, {})
-    assert read_arrays(tmp_path / "group")[0].keys() == {"new"}
-
-
-def test_damaged_groups_are_found_with_and_without_a_manifest(tmp_path: Path) -> None:
-    files = write_arrays(tmp_path / "group", {"values": np.arange(10)}, {"bits": 2})
-    for name in files:
-        file = tmp_path / "group" / name
-        content = file.read_bytes()
-        for position in range(len(content)):
-            file.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
-            with pytest.raises(CorruptIndexError):
-                read_arrays(tmp_path / "group", files)
-            if name == "values/c/0":
-                with pytest.raises(CorruptIndexError, match="crc32c"):
-                    read_arrays(tmp_path / "group")
-        file.unlink()
-        with pytest.raises(CorruptIndexError):
-            read_arrays(tmp_path / "group", files)
-        file.write_bytes(content)
-    with pytest.raises(CorruptIndexError, match="named by the manifest"):
-        read_plain(tmp_path / "group" / "values", {})
-
-
-@pytest.mark.parametrize("pieces", [[], [b""], [b"abcd", b"", b"efghijkl"]])
-def test_a_plain_array_can_be_written_in_pieces(tmp_path: Path, pieces: list[bytes]) -> None:
-    writer = PlainWriter(tmp_path / "pieces", np.uint32)
-    for piece in pieces:
-        writer.write(piece)
-    written = writer.finish()
-    whole = write_plain(tmp_path / "whole", np.frombuffer(b"".join(pieces), np.uint32))
-    assert written == whole
-    assert read_plain(tmp_path / "pieces", written).tobytes() == b"".join(pieces)
-
-
-@given(st.lists(st.binary(max_size=30), max_size=8))
-def test_entries_come_back(tmp_path_factory: pytest.TempPathFactory, payloads: list[bytes]) -> None:
-    folder = tmp_path_factory.mktemp("entries")
-    writer = EntryWriter(folder)
-    for payload in payloads:
-        writer.append(payload)
-    writer.finish()
-    reader = EntryReader(folder, len(payloads))
-    assert reader.read_many(range(len(payloads))) == payloads
-    with pytest.raises(IndexError):
-        reader.read(len(payloads))

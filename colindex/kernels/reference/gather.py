@@ -3,8 +3,10 @@
 1. For each query token, take its probed centroids in falling score and the posting list of each.
 2. The first list in which a document stands gives its maximum for this token: writing the lists backwards into a
    table by document leaves the first one's score standing. No document is looked at alone.
-3. A document that the token does not meet is credited the token's floor, the score of its last probed centroid (an
-   upper bound on any centroid not probed). So a document's score is the sum of all floors plus what it got above them.
+3. A document that the token does not meet is credited the token's floor. The last probed centroid's score bounds
+   every centroid not probed from above; the floor lies below it by a quarter of the distance from the first to the
+   last. So a document's score is the sum of all floors plus what it got above them. Measured on wiki20k, 64 probes:
+   .979 of the exact top 10 in the first 256 against .967 with the last score itself as the floor (docs/LOG.md).
 4. Documents that met no token are not returned.
 
 Missing scores by the last probed one: XTR (Lee et al., NeurIPS 2023) and WARP (Scheerer et al., SIGIR 2025).
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 
 __all__ = ["gather", "invert"]
 
+_BELOW_LAST = np.float32(0.25)
 _MET = np.float32(1e-30)
 """Added for a meeting at the floor itself: marks the document as met and vanishes in any score."""
 
@@ -44,18 +47,18 @@ def gather(
     """
     above = np.zeros(n_documents, np.float32)
     token_above = np.empty(n_documents, np.float32)
+    floors = scores[:, -1] - _BELOW_LAST * (scores[:, 0] - scores[:, -1]) if scores.size else scores.sum(axis=1)
     starts = postings_offsets[ids].astype(np.int64)
     lengths = postings_offsets[ids + 1].astype(np.int64) - starts
     for token in range(len(ids)):
         walked = _concatenated(starts[token, ::-1], lengths[token, ::-1])
-        over_floor = np.maximum(scores[token, ::-1] - scores[token, -1:], _MET)
+        over_floor = np.maximum(scores[token, ::-1] - floors[token], _MET)
         token_above.fill(0)
         # repeated documents: NumPy's assignment leaves the last written, which is the best centroid's
         token_above[postings[walked]] = np.repeat(over_floor, lengths[token, ::-1])
         above += token_above
     documents = np.flatnonzero(above).astype(np.int32)
-    floors = scores[:, -1].sum(dtype=np.float32) if scores.size else np.float32(0)
-    return documents, above[documents] + floors, int(lengths.sum())
+    return documents, above[documents] + floors.sum(dtype=np.float32), int(lengths.sum())
 
 
 def invert(

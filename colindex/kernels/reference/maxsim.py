@@ -22,9 +22,7 @@ _BLOCKS = 256
 _QUERY_TOKENS = 32
 
 
-def maxsim(
-    query: NDArray[np.float32], vectors: NDArray[np.float32], offsets: NDArray[np.int64]
-) -> NDArray[np.float32]:
+def maxsim(query: NDArray[np.float32], vectors: NDArray[np.float32], offsets: NDArray[np.int64]) -> NDArray[np.float32]:
     """MaxSim of one query with each document.
 
     Args:
@@ -59,9 +57,7 @@ def _blocks(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> tuple[NDAr
     return starts[owners][:, None] + np.minimum(rows, lengths[owners][:, None] - 1), owners
 
 
-def _raise_maxima(
-    maxima: NDArray[np.float32], of_blocks: NDArray[np.float32], owners: NDArray[np.int64]
-) -> None:
+def _raise_maxima(maxima: NDArray[np.float32], of_blocks: NDArray[np.float32], owners: NDArray[np.int64]) -> None:
     """Raise each document's maxima, float32 [m, tokens], to those of its blocks, float32 [blocks, tokens]."""
     firsts = np.flatnonzero(np.diff(owners, prepend=-1))
     documents = owners[firsts]

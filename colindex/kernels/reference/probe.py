@@ -1,7 +1,10 @@
 """Which centroids are near a query token?
 
 1. Multiply 32 query tokens at a time with all centroids, so that memory is bounded for queries of any length.
-2. Keep the `nprobe` best of each row, in falling score; equal scores in order of centroid number.
+2. Add to each score what the best vector of the centroid may hold beyond it: 0.3 of the token's length times the
+   centroid's spread. Measured on wiki20k, 64 probes: the first 128 candidates hold .972 of the exact top 10, .963
+   without (docs/LOG.md).
+3. Keep the `nprobe` best of each row, in falling score; equal scores in order of centroid number.
 """
 
 from __future__ import annotations
@@ -12,17 +15,22 @@ from numpy.typing import NDArray
 __all__ = ["best", "top_centroids"]
 
 _QUERY_TOKENS = 32
+_BEYOND = np.float32(0.3)
 
 
 def top_centroids(
-    query: NDArray[np.float32], centroids: NDArray[np.float32], nprobe: int
+    query: NDArray[np.float32],
+    centroids: NDArray[np.float32],
+    nprobe: int,
+    spreads: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The best centroids of each query token by dot product.
+    """The best centroids of each query token by the dot product to expect of their best vector.
 
     Args:
         query: float32 [q, dim].
         centroids: float32 [K, dim].
         nprobe: centroids wanted for each token; more than K means K.
+        spreads: float32 [K], root mean square distance of each centroid's vectors from it; None counts as zeros.
 
     Returns:
         ids int32 [q, n] and scores float32 [q, n], n = min(nprobe, K), in falling score, ties by lower id.
@@ -31,10 +39,13 @@ def top_centroids(
     ids = np.empty((len(query), kept), np.int32)
     scores = np.empty((len(query), kept), np.float32)
     for start in range(0, len(query), _QUERY_TOKENS):
-        similarities = query[start : start + _QUERY_TOKENS] @ centroids.T
-        for row, values in enumerate(similarities, start):
-            ids[row] = best(values, kept)
-            scores[row] = values[ids[row]]
+        tokens = query[start : start + _QUERY_TOKENS]
+        lengths = np.sqrt((tokens * tokens).sum(axis=1))
+        for row, values in enumerate(tokens @ centroids.T):
+            if spreads is not None:
+                values += (_BEYOND * lengths[row]) * spreads
+            ids[start + row] = best(values, kept)
+            scores[start + row] = values[ids[start + row]]
     return ids, scores
 
 

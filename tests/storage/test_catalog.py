@@ -1,0 +1,428 @@
+"""The catalog: one transaction a generation, and nothing but sound files for liblmdb."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import lmdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from colindex.storage import catalog as catalog_module
+from colindex.storage import lmdb_guard
+from colindex.storage.catalog import Catalog, catalog_path, structural_problems
+from colindex.storage.directory import Operations
+from colindex.storage.errors import (
+    CorruptIndexError,
+    FormatTooNewError,
+    IndexNotBuiltError,
+    IndexNotFoundError,
+    InvalidIdError,
+    StorageError,
+)
+from colindex.storage.lmdb_guard import newest_transaction, read_commit_record, write_commit_record
+from colindex.storage.lock import WriterLock
+from colindex.storage.manifest import FORMAT_VERSION, Manifest
+from tests.storage.samples import add_segment, first_manifest, write_index
+
+ids = st.text(min_size=1, max_size=20).filter(lambda id: len(id.encode()) <= 511)
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lmdb_guard, "_PAUSE", 0)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Path:
+    """An index of two generations."""
+    write_index(tmp_path / "index", segments=2)
+    return tmp_path / "index"
+
+
+def data_file(index: Path) -> Path:
+    return catalog_path(index) / "data.mdb"
+
+
+def opened(index: Path) -> tuple[int, tuple[int, int] | None]:
+    with Catalog.open_reader(index) as catalog:
+        assert {id: (segment, document) for id, segment, document in catalog.ids()}.items() >= found(catalog).items()
+        return catalog.generation, catalog.locate("doc-7")
+
+
+def found(catalog: Catalog) -> dict[str, tuple[int, int]]:
+    places = {f"doc-{number}": catalog.locate(f"doc-{number}") for number in range(catalog.n_documents)}
+    return {id: place for id, place in places.items() if place is not None}
+
+
+def empty_generation(manifest: Manifest, generation: int) -> Manifest:
+    return replace(manifest, generation=generation)
+
+
+# -- commits -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_generation_is_there_after_its_commit(index: Path) -> None:
+    with Catalog.open_reader(index) as catalog:
+        manifest = catalog.manifest()
+        assert (catalog.generation, manifest.generation, catalog.n_documents) == (2, 2, 10)
+        assert [segment.name for segment in manifest.segments] == ["000001", "000002"]
+        assert catalog.locate("doc-0") == (1, 0)
+        assert catalog.locate("doc-9") == (2, 4)
+        assert catalog.locate("doc-10") is None
+
+
+@settings(max_examples=15)
+@given(st.dictionaries(ids, st.tuples(st.just(1), st.integers(0, 65_535)), max_size=30), ids)
+def test_any_ids_come_back(
+    tmp_path_factory: pytest.TempPathFactory, places: dict[str, tuple[int, int]], other: str
+) -> None:
+    path = tmp_path_factory.mktemp("index")
+    manifest = replace(first_manifest(path), next_segment=2)
+    with Catalog.open_writer(path) as catalog:
+        catalog.commit(manifest, ((id, *place) for id, place in places.items()))
+    with Catalog.open_reader(path) as catalog:
+        assert {id: (segment, document) for id, segment, document in catalog.ids()} == places
+        assert catalog.locate(other) == places.get(other)
+        assert [id for id, _, _ in catalog.ids()] == sorted(places, key=str.encode)
+
+
+def test_an_id_that_exists_moves(tmp_path: Path) -> None:
+    manifest = replace(first_manifest(tmp_path), next_segment=9)
+    with Catalog.open_writer(tmp_path) as catalog:
+        catalog.commit(manifest, [("a", 1, 1)])
+        catalog.commit(empty_generation(manifest, 2), [("a", 2, 5)])
+        assert catalog.locate("a") == (2, 5)
+
+
+@pytest.mark.parametrize("generation", [0, 2, 5])
+def test_generations_follow_each_other(tmp_path: Path, generation: int) -> None:
+    manifest = first_manifest(tmp_path)
+    with Catalog.open_writer(tmp_path) as catalog, pytest.raises(StorageError, match="expected generation 1"):
+        catalog.commit(empty_generation(manifest, generation), [])
+
+
+def test_a_reader_does_not_commit(index: Path) -> None:
+    with Catalog.open_reader(index) as catalog, pytest.raises(StorageError, match="opened for reading"):
+        catalog.commit(empty_generation(catalog.manifest(), 3), [])
+
+
+@pytest.mark.parametrize("id", ["", "x" * 512, "\udc80"])
+def test_an_id_that_cannot_be_stored_commits_nothing(index: Path, id: str) -> None:
+    with Catalog.open_writer(index) as catalog:
+        with pytest.raises(InvalidIdError):
+            catalog.commit(empty_generation(catalog.manifest(), 3), [("good", 1, 1), (id, 1, 1)])
+        with pytest.raises(InvalidIdError):
+            catalog.locate(id)
+        assert (catalog.generation, catalog.locate("good")) == (2, None)
+    assert opened(index) == (2, (2, 2))
+
+
+def test_only_the_last_manifests_are_kept(tmp_path: Path) -> None:
+    manifest = first_manifest(tmp_path)
+    with Catalog.open_writer(tmp_path) as catalog:
+        for generation in range(1, 12):
+            catalog.commit(empty_generation(manifest, generation), [])
+    environment = lmdb.open(str(catalog_path(tmp_path)), max_dbs=8)
+    with environment.begin() as transaction:
+        manifests = environment.open_db(b"manifests", txn=transaction, create=False)
+        assert [int.from_bytes(key, "big") for key, _ in transaction.cursor(db=manifests)] == [10, 11]
+    environment.close()
+
+
+def test_the_map_grows_as_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog_module, "_FIRST_MAP", 1 << 16)
+    monkeypatch.setattr(catalog_module, "_MAP_ROUND", 1)
+    manifest = replace(first_manifest(tmp_path), next_segment=2)
+    with Catalog.open_writer(tmp_path) as writer:
+        writer.commit(manifest, [("first", 1, 0)])
+        with Catalog.open_reader(tmp_path) as reader:
+            writer.commit(empty_generation(manifest, 2), ((f"{n:0100}", 1, n) for n in range(3000)))
+            assert reader.locate("first") == (1, 0)
+        assert writer.locate(f"{2999:0100}") == (1, 2999)
+    assert data_file(tmp_path).stat().st_size > 1 << 16
+    assert structural_problems(data_file(tmp_path)) == []
+
+
+def test_a_catalog_of_many_generations_stays_sound(tmp_path: Path) -> None:
+    manifest = replace(first_manifest(tmp_path), next_segment=2)
+    with Catalog.open_writer(tmp_path) as catalog:
+        for generation in range(1, 30):
+            catalog.commit(empty_generation(manifest, generation), [(f"{generation}-{n}", 1, n) for n in range(40)])
+            assert structural_problems(data_file(tmp_path)) == []
+    with Catalog.open_reader(tmp_path) as catalog:
+        assert len(list(catalog.ids())) == 29 * 40
+
+
+# -- who sees what -----------------------------------------------------------------------------------------------------
+
+
+def test_a_reader_keeps_its_generation(index: Path) -> None:
+    with Catalog.open_reader(index) as before:
+        with WriterLock(index), Catalog.open_writer(index) as writer:
+            add_segment(index, writer, writer.manifest(), [3, 3])
+            assert writer.locate("doc-11") == (3, 1)
+        assert (before.generation, before.locate("doc-11"), before.locate("doc-9")) == (2, None, (2, 4))
+        with Catalog.open_reader(index) as after:
+            assert (after.generation, after.locate("doc-11")) == (3, (3, 1))
+
+
+def test_catalogs_of_one_file_are_closed_one_by_one(index: Path) -> None:
+    first, second = Catalog.open_reader(index), Catalog.open_reader(index)
+    first.close()
+    first.close()
+    assert second.locate("doc-0") == (1, 0)
+    second.close()
+    environment = lmdb.open(str(catalog_path(index)), readonly=True)  # refused while this process has it open
+    environment.close()
+
+
+def test_a_catalog_that_nobody_closed_is_let_go_of(index: Path) -> None:
+    Catalog.open_reader(index)
+    assert not catalog_module._environments
+
+
+def test_an_index_made_anew_at_the_same_path_is_another(index: Path) -> None:
+    with Catalog.open_reader(index) as old:
+        shutil.rmtree(index)
+        write_index(index)
+        assert (old.generation, opened(index)[0]) == (2, 1)
+
+
+def test_a_read_only_folder_is_read_without_writing(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (catalog_path(index) / "lock.mdb").unlink()
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    before = {path: path.stat().st_mtime_ns for path in index.rglob("*")}
+    assert opened(index) == (2, (2, 2))
+    assert {path: path.stat().st_mtime_ns for path in index.rglob("*")} == before
+
+
+def test_a_reader_leaves_every_byte_as_it_is(index: Path) -> None:
+    before = {path: path.read_bytes() for path in index.rglob("*") if path.is_file() and path.name != "lock.mdb"}
+    assert opened(index) == (2, (2, 2))
+    assert {path: path.read_bytes() for path in before} == before
+
+
+COMMITS = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from colindex.storage.catalog import Catalog
+from colindex.storage.lock import WriterLock
+path = Path(sys.argv[1])
+with WriterLock(path), Catalog.open_writer(path) as catalog:
+    for generation in range(3, 60):
+        ids = ((f"{generation}-{n}", 1, n) for n in range(500))
+        catalog.commit(replace(catalog.manifest(), generation=generation), ids)
+"""
+
+
+def test_readers_open_while_another_process_commits(index: Path) -> None:
+    seen = set()
+    with subprocess.Popen([sys.executable, "-c", COMMITS, str(index)]) as process:
+        while process.poll() is None:
+            seen.add(opened(index)[0])
+    assert process.returncode == 0
+    assert opened(index)[0] == 59
+    assert len(seen) > 1
+
+
+def test_no_index_and_no_commit_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(IndexNotFoundError, match="got none"):
+        Catalog.open_reader(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError, match=r"without catalog\.lmdb"):
+        Catalog.open_reader(tmp_path)
+    with WriterLock(tmp_path), pytest.raises(IndexNotBuiltError, match="nothing was committed"):
+        Catalog.open_reader(tmp_path)
+    with Catalog.open_writer(tmp_path) as catalog:
+        assert (catalog.generation, catalog.n_documents, catalog.locate("a"), list(catalog.ids())) == (0, 0, None, [])
+        with pytest.raises(IndexNotBuiltError):
+            catalog.manifest()
+    with pytest.raises(IndexNotBuiltError, match="nothing was committed"):
+        Catalog.open_reader(tmp_path)
+    with Catalog.open_writer(tmp_path) as catalog:
+        catalog.commit(first_manifest(tmp_path), [])
+    assert opened(tmp_path) == (1, None)
+
+
+def test_a_newer_index_is_refused(tmp_path: Path) -> None:
+    newer = replace(first_manifest(tmp_path), format_version=FORMAT_VERSION + 1)
+    with Catalog.open_writer(tmp_path) as catalog:
+        catalog.commit(newer, [])
+    for open_ in (Catalog.open_reader, Catalog.open_writer):
+        with pytest.raises(FormatTooNewError, match="upgrade colindex"):
+            open_(tmp_path)
+    assert not catalog_module._environments
+
+
+# -- damage ------------------------------------------------------------------------------------------------------------
+
+
+def flips(path: Path, step: int, check: Callable[[int], None]) -> None:
+    """Flip a bit of every `step`-th byte, one at a time."""
+    content = path.read_bytes()
+    for position in range(0, len(content), step):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 1 << position % 8]) + content[position + 1 :])
+        check(position)
+    path.write_bytes(content)
+
+
+def test_every_flipped_bit_is_found_before_liblmdb_sees_it(index: Path) -> None:
+    def check(position: int) -> None:
+        for open_ in (Catalog.open_reader, Catalog.open_writer):
+            with pytest.raises(CorruptIndexError):
+                open_(index)
+
+    flips(data_file(index), 509, check)
+    flips(catalog_path(index) / "commit.json", 1, check)
+    assert opened(index) == (2, (2, 2))
+
+
+@pytest.mark.parametrize("name", ["data.mdb", "commit.json"])
+def test_a_file_cut_short_or_lost_is_found(index: Path, name: str) -> None:
+    file = catalog_path(index) / name
+    content = file.read_bytes()
+    for size in (0, 1, 20, 100, len(content) // 2, len(content) - 1):
+        file.write_bytes(content[:size])
+        with pytest.raises(CorruptIndexError, match=r"catalog\.lmdb"):
+            opened(index)
+    file.unlink()
+    with pytest.raises(CorruptIndexError):
+        opened(index)
+    with pytest.raises(CorruptIndexError):
+        Catalog.open_writer(index)
+
+
+def test_an_older_file_put_back_is_found(index: Path) -> None:
+    old = data_file(index).read_bytes()
+    with WriterLock(index), Catalog.open_writer(index) as writer:
+        add_segment(index, writer, writer.manifest(), [1])
+    data_file(index).write_bytes(old)
+    with pytest.raises(CorruptIndexError, match="to be the last, got 3"):
+        opened(index)
+
+
+class NoRecord(Operations):
+    """A process that ends when it would put `commit.json` in place."""
+
+    def replace(self, source: Path, target: Path) -> None:
+        raise OSError("the process ended here")
+
+
+@pytest.fixture
+def unrecorded(index: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An index whose writer ended between its commit and its record: generation 3 by the file, 2 by the record."""
+    with monkeypatch.context() as patch, Catalog.open_writer(index) as writer:
+        patch.setattr("colindex.storage.directory.operations", NoRecord())
+        with pytest.raises(OSError, match="ended here"):
+            writer.commit(empty_generation(writer.manifest(), 3), [("new", 1, 0)])
+    assert (record := read_commit_record(catalog_path(index))) is not None
+    assert record.generation == 2
+    return index
+
+
+def test_a_commit_without_its_record_counts(unrecorded: Path) -> None:
+    assert opened(unrecorded) == (3, (2, 2))
+    with Catalog.open_reader(unrecorded) as catalog:
+        assert catalog.locate("new") == (1, 0)
+
+
+def test_the_next_writer_makes_up_the_record(unrecorded: Path) -> None:
+    with Catalog.open_writer(unrecorded) as writer:
+        assert (record := read_commit_record(catalog_path(unrecorded))) is not None
+        assert (record.generation, record.last_txnid) == (3, newest_transaction(data_file(unrecorded)))
+        writer.commit(empty_generation(writer.manifest(), 4), [])
+    assert opened(unrecorded) == (4, (2, 2))
+
+
+def test_a_writer_whose_record_failed_may_go_on(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Catalog.open_writer(index) as writer:
+        with monkeypatch.context() as patch:
+            patch.setattr("colindex.storage.directory.operations", NoRecord())
+            with pytest.raises(OSError, match="ended here"):
+                writer.commit(empty_generation(writer.manifest(), 3), [])
+        assert writer.generation == 3
+        writer.commit(empty_generation(writer.manifest(), 4), [])
+    assert opened(index) == (4, (2, 2))
+
+
+def test_flipped_bits_without_a_record_are_found_or_harmless(unrecorded: Path) -> None:
+    """Pages are walked in Python and values carry checks: nothing crashes, and no value is another one."""
+    places = {"doc-7": (2, 2), "new": (1, 0)}
+    copy = unrecorded.parent / "copy"
+    pages = data_file(unrecorded).read_bytes()
+    shutil.copytree(unrecorded, copy)
+    outcomes = set()
+    for position in range(0, len(pages), 131):
+        data_file(copy).write_bytes(pages[:position] + bytes([pages[position] ^ 4]) + pages[position + 1 :])
+        try:
+            with Catalog.open_reader(copy) as catalog:
+                assert catalog.generation == 3, position
+                assert all(catalog.locate(id) in (place, None) for id, place in places.items()), position
+            outcomes.add("read")
+        except (CorruptIndexError, IndexNotBuiltError):
+            outcomes.add("refused")
+    assert outcomes == {"read", "refused"}
+
+
+def test_a_stale_meta_page_does_not_bring_back_an_old_generation(index: Path) -> None:
+    """The older meta page, made to look newest by one: its pages are sound, but its generation is too old."""
+    content = bytearray(data_file(index).read_bytes())
+    newest = newest_transaction(data_file(index))
+    stale = 4096 * ((newest + 1) % 2) + 16 + 128
+    content[stale : stale + 8] = (newest + 1).to_bytes(8, sys.byteorder)
+    data_file(index).write_bytes(content)
+    with pytest.raises(CorruptIndexError):
+        opened(index)
+
+
+def test_a_record_that_lies_is_found_by_the_values(index: Path) -> None:
+    environment = lmdb.open(str(catalog_path(index)), max_dbs=8)
+    with environment.begin(write=True) as transaction:
+        places = environment.open_db(b"ids", txn=transaction)
+        value = transaction.get(b"doc-7", db=places)
+        assert value is not None
+        transaction.put(b"doc-6", value, db=places)  # another's value: its check covers the key
+        transaction.put(b"doc-5", b"", db=places)
+    environment.close()
+    write_commit_record(catalog_path(index), 2)
+    with Catalog.open_reader(index) as catalog:
+        assert catalog.locate("doc-7") == (2, 2)
+        for id in ("doc-6", "doc-5"):
+            with pytest.raises(CorruptIndexError, match=f"check .* of key b'{id}'"):
+                catalog.locate(id)
+        with pytest.raises(CorruptIndexError):
+            list(catalog.ids())
+
+
+def test_the_record_of_a_commit_is_readable_text(index: Path) -> None:
+    value = json.loads((catalog_path(index) / "commit.json").read_text())
+    assert value.keys() == {"last_txnid", "generation", "bytes", "xxh3_128", "check"}
+    assert value["bytes"] == data_file(index).stat().st_size
+    assert (value["last_txnid"], value["generation"]) == (3, 2)
+
+
+def test_structural_problems_are_words(tmp_path: Path) -> None:
+    (tmp_path / "data.mdb").write_bytes(b"no database")
+    assert "not an LMDB data file" in structural_problems(tmp_path / "data.mdb")[0]
+
+
+def test_a_long_commit_of_somebody_else_is_not_damage(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages reach the file before the meta page: the hash differs, but the committed pages are sound."""
+    monkeypatch.setattr(lmdb_guard, "_RETRY_SECONDS", 0)
+    with data_file(index).open("ab") as file:
+        file.write(bytes(4096))
+    with pytest.raises(CorruptIndexError):
+        opened(index)
+    with WriterLock(index):
+        assert opened(index) == (2, (2, 2))
+        with pytest.raises(CorruptIndexError):  # the holder of the lock knows that nobody else commits
+            Catalog.open_writer(index)
