@@ -1,6 +1,6 @@
 """How good are the candidates: share of the exact top 10 among the first C gathered documents.
 
-    python benchmarks/candidates.py --vectors DOCS.npz --queries QUERIES.npz [--dim 128]
+    python -m benchmarks.candidates --vectors DOCS.npz --queries QUERIES.npz [--dim 128]
 
 DOCS.npz and QUERIES.npz hold `v` (float16 token vectors [tokens, dim]), `i` (vocabulary ids, int32) and `o` (offsets,
 int64). "Exact" is MaxSim on the projected float32 vectors, before any coding. One thread; times are medians a query.

@@ -8,8 +8,8 @@
    else being equal; `in flight`, the same as it is. The store has no cache and checks every block.
 3. Print percentiles over the repetitions, and the ratios of the medians.
 
-    python benchmarks/cold_reads.py --scratch /data/scratch            # synthetic, 1.5 GB, deleted afterwards
-    python benchmarks/cold_reads.py --index wiki.colindex --drop-caches
+    python -m benchmarks.cold_reads --scratch /data/scratch            # synthetic, 1.5 GB, deleted afterwards
+    python -m benchmarks.cold_reads --index wiki.colindex --drop-caches
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from colindex import BuildParams, Index, SearchParams
 from colindex.codebook import Codebook
 from colindex.evaluate import measure, percentiles, read_qrels
 from colindex.search import Ranked
+from colindex.search import candidates as gather_candidates
 from colindex.storage.layout import codebook_path
 from colindex.storage.plain import read_arrays
 
@@ -78,14 +79,12 @@ def candidate_shares(
     folder: Path, queries: Sequence[NDArray[np.float32]], exact: Sequence[Sequence[str]]
 ) -> dict[int, float]:
     """Share of the exact top 10 among the first C gathered documents, by C."""
-    from colindex.search import _gather, _Tally
-
     shares: dict[int, list[float]] = {depth: [] for depth in DEPTHS}
     with Index.open(folder, memory="4GiB") as index:
         snapshot = index._snapshot
         for query, wanted in zip(queries, exact, strict=True):
             projected = snapshot.codebook.project(query)
-            gathered = _gather(snapshot, projected, SearchParams().nprobe, max(DEPTHS), _Tally())
+            gathered = gather_candidates(snapshot, projected, SearchParams().nprobe, max(DEPTHS))
             segments, local = snapshot.locate(gathered.documents)
             names = [snapshot.segments[s].external_ids([n])[0] for s, n in zip(segments, local, strict=True)]
             for depth, values in shares.items():
@@ -100,6 +99,7 @@ def candidate_shares(
 @click.option("--bits", type=int, multiple=True, default=(2, 4), show_default=True)
 @click.option("--pool-factor", type=int, multiple=True, default=(1,), show_default=True)
 @click.option("--candidates", is_flag=True)
+@click.option("--exact-queries", type=int, help="Score every record for this many queries only; it takes long.")
 @click.option("--memory", default="4GiB", show_default=True)
 def main(
     vectors: Path,
@@ -108,6 +108,7 @@ def main(
     bits: tuple[int, ...],
     pool_factor: tuple[int, ...],
     candidates: bool,
+    exact_queries: int | None,
     memory: str,
 ) -> None:
     """Measure a collection's vectors at several settings."""
@@ -128,7 +129,7 @@ def main(
                 top = exact_top(codebook.project(docs.vectors), docs.offsets, asked, 100)
                 exact = [[docs.ids[n] for n in row] for row in top]
                 table.add_row("float", "1", "exact", *_quality(exact, queries.ids, judged), "1.000", "", "", "", "")
-            for row in _searches(folder, queries, exact, judged, memory):
+            for row in _searches(folder, queries, exact, judged, memory, exact_queries):
                 table.add_row(str(width), str(factor), *row, f"{seconds:.1f}")
             if candidates:
                 shares = candidate_shares(folder, queries.each(), [row[:10] for row in exact])
@@ -139,12 +140,12 @@ def main(
 
 
 def _searches(
-    folder: Path, queries: Vectors, exact: list[list[str]], judged: Qrels | None, memory: str
+    folder: Path, queries: Vectors, exact: list[list[str]], judged: Qrels | None, memory: str, limit: int | None
 ) -> list[tuple[str, ...]]:
     rows = []
     asked = queries.each()
     tops = [row[:10] for row in exact]
-    with Index.open(folder, memory=memory) as index:
+    with Index.open(folder, memory=memory, threads=2) as index:
         bytes_a_token = f"{index.stats().record_bytes_per_token:.1f}"
         found = [
             [hit.id for hit in hits] for hits in index.search_vectors_batch(asked, 100, params=SearchParams(exact=True))
@@ -160,7 +161,8 @@ def _searches(
             seconds.append(time.perf_counter() - start)
             refined.append(stats.candidates)
             found.append([hit.id for hit in hits])
-        quality = _quality(found, queries.ids, judged)
+        ndcg, _, mrr = _quality(found, queries.ids, judged)
+        quality = (ndcg, "", mrr)  # ten hits were asked for
         p50 = percentiles(seconds)["p50"]
         rows.append(
             ("default", *quality, f"{recall(found, tops):.4f}", f"{np.mean(refined):.0f}", f"{p50:.1f}", bytes_a_token)

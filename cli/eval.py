@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _DEEPEST_MEASURE = 100
+_EXACT_TOGETHER = 50  # queries that share a pass over the records; bounded so that progress shows
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -48,6 +49,7 @@ def command(index: Path, queries: Path, qrels: Path, options: SearchOptions, for
     """Measure the rankings and the latency of an index on judged queries.
 
     Latency is the time of the index alone; the encoder's time is given apart. Queries that nobody judged are left out.
+    With --exact, queries share one pass over all records, and latency is their share of its time.
 
     \b
     Example:
@@ -78,14 +80,15 @@ def _evaluate(index: Index, judged: Judged, options: SearchOptions, report: Repo
     run: dict[str, list[str]] = {}
     encoding: list[float] = []
     searching: list[float] = []
-    for query in _reported(judged.queries, report):
+    together = _EXACT_TOGETHER if options.params.exact else 1
+    for queries in _reported(judged.queries, together, report):
         start = time.perf_counter()
-        vectors = index.encode_query(query.text)
+        vectors = [index.encode_query(query.text) for query in queries]
         encoded = time.perf_counter()
-        hits = index.search_vectors(vectors, k=options.k, params=options.params)
-        searching.append(time.perf_counter() - encoded)
-        encoding.append(encoded - start)
-        run[query.id] = [hit.id for hit in hits]
+        answers = index.search_vectors_batch(vectors, k=options.k, params=options.params)
+        searching += [(time.perf_counter() - encoded) / len(queries)] * len(queries)
+        encoding += [(encoded - start) / len(queries)] * len(queries)
+        run |= {query.id: [hit.id for hit in hits] for query, hits in zip(queries, answers, strict=True)}
     return {
         **measure(run, judged.qrels),
         "queries": len(judged.queries),
@@ -94,8 +97,8 @@ def _evaluate(index: Index, judged: Judged, options: SearchOptions, report: Repo
     }
 
 
-def _reported(queries: tuple[Query, ...], report: Report) -> Iterable[Query]:
-    for done, query in enumerate(queries):
+def _reported(queries: tuple[Query, ...], together: int, report: Report) -> Iterable[tuple[Query, ...]]:
+    for done in range(0, len(queries), together):
         report(Progress("search", done, len(queries), "queries"))
-        yield query
+        yield queries[done : done + together]
     report(Progress("search", len(queries), len(queries), "queries"))

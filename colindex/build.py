@@ -32,7 +32,7 @@ from colindex.sources import Source
 from colindex.spool import Spool, encode_document
 from colindex.staging import Staging, State
 from colindex.storage.catalog import Catalog
-from colindex.storage.directory import remove_tree
+from colindex.storage.directory import remove_tree, require_space
 from colindex.storage.layout import codebook_path
 from colindex.storage.lock import WriterLock
 from colindex.storage.manifest import Manifest
@@ -44,6 +44,8 @@ from colindex.types import Document, PooledBatch
 __all__ = ["BuildReport", "build"]
 
 CODEBOOK = "codebook-000001"
+BESIDE_THE_RECORD = 12
+"""Bytes on disk a stored vector beside its record, about: postings, token ids and spans, text."""
 PCA_SAMPLE = 65_536  # vectors: second moments of 1,024 dims need no more
 
 
@@ -172,6 +174,9 @@ def _encode(path: Path, source: Source, staging: Staging, state: State, codebook
     """Stage 4, from the first chunk that is in no sealed segment."""
     spool, seconds = staging.spool, dict(state.seconds)
     chunks = spool.chunk_count()
+    left = 1 - sum(info.documents for info in state.sealed) / state.documents
+    needed = round(left * state.estimated_tokens * (codebook.layout.record_bytes + BESIDE_THE_RECORD))
+    require_space(path, needed, "the segments of the index")
     done = sum(info.documents for info in state.sealed)
     writer: SegmentWriter | None = None
     with _timed(seconds, "encode"):

@@ -26,6 +26,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from colindex.errors import ParameterError, VectorError
 from colindex.kernels.reference.codes import decode_trellis, encode_trellis, trellis_states
@@ -131,7 +132,8 @@ class TrellisCodec:
         def code(rows: slice) -> None:
             codes[rows], lengths[rows] = self._encode_chunk(residuals[rows])
 
-        with ThreadPoolExecutor(threads) as pool:
+        # BLAS threads beside ours would wait for each other's lock at every step of the trellis
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
             for _ in pool.map(code, _chunks(len(residuals))):
                 pass
         return codes, lengths

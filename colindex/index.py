@@ -26,7 +26,7 @@ from threadpoolctl import ThreadpoolController
 from colindex.budget import IndexStats, divide_budget
 from colindex.build import BuildReport, build
 from colindex.codebook import Codebook
-from colindex.errors import EncoderMismatchError, QueryError
+from colindex.errors import EncoderMismatchError, ParameterError, QueryError
 from colindex.fingerprint import fingerprint_difference
 from colindex.params import BuildParams, SearchParams, parse_bytes
 from colindex.progress import Report, silent
@@ -85,6 +85,10 @@ class Index:
             IndexExistsError, CorpusError, DuplicateIdError, InvalidIdError, DiskSpaceError, IndexLockedError, ParameterError
         """
         params = params or BuildParams()
+        if encoder.pools_tokens and params.pool_factor > 1:
+            raise ParameterError(
+                f"pool_factor: expected 1, as the encoder {encoder.name} pools tokens itself, got {params.pool_factor}."
+            )
         return build(Path(path), TextSource(documents, encoder, params), params, resume=resume, report=progress)
 
     @classmethod
@@ -212,9 +216,9 @@ class Index:
         params = params or SearchParams()
         k, projected = _checked_k(k), [self._projected(query) for query in queries]
         exact = self._is_exact(params)
-        with self._blas.limit(limits=self._threads if exact else 1, user_api="blas"):
+        with self._blas.limit(limits=1, user_api="blas"):
             if exact:
-                ranked = search_exact(self._snapshot, projected, k)[0]
+                ranked = search_exact(self._snapshot, projected, k, self._threads)[0]
             else:
                 with ThreadPoolExecutor(self._threads) as pool:
                     one = partial(search, self._snapshot, k=k, params=params)

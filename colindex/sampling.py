@@ -21,6 +21,7 @@ from colindex.projection import Projection
 from colindex.sources import Source, TextSource
 from colindex.spool import CHUNK_DOCUMENTS, Spool, decode_document
 from colindex.staging import Staging, State
+from colindex.storage.directory import require_space
 from colindex.types import Document, TokenBatch
 
 __all__ = ["Sample", "Vectors", "draw_sample"]
@@ -106,6 +107,8 @@ def _sample_tokens(params: BuildParams, source: Source, staging: Staging) -> int
 
 def _encode_all(source: TextSource, spool: Spool, state: State, report: Report) -> None:
     """Encode every chunk into the spool, going on where an interrupted build stopped."""
+    missing = sum(not spool.has_tokens(number) for number in range(spool.chunk_count())) / spool.chunk_count()
+    require_space(spool.folder, round(missing * state.estimated_tokens * 2 * source.encoder.dim), "the build's spool")
     done = 0
     for number in range(spool.chunk_count()):
         if not spool.has_tokens(number):

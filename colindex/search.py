@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,7 +31,7 @@ from colindex.storage.reads import BLOCK_BYTES
 from colindex.storage.segments import SegmentReader
 from colindex.types import SearchStats
 
-__all__ = ["Ranked", "Snapshot", "search", "search_exact"]
+__all__ = ["Ranked", "Snapshot", "candidates", "search", "search_exact"]
 
 ROUND = 64
 """Documents fetched and refined together."""
@@ -156,6 +157,11 @@ def search(snapshot: Snapshot, query: NDArray[np.float32], k: int, params: Searc
     return _refine(snapshot, query, estimated, k, tally), tally.stats()
 
 
+def candidates(snapshot: Snapshot, query: NDArray[np.float32], nprobe: int, limit: int) -> Ranked:
+    """Stages 1 and 2 alone: the best `limit` documents for a projected query by estimated score."""
+    return _gather(snapshot, query, nprobe, limit, _Tally())
+
+
 def _gather(snapshot: Snapshot, query: NDArray[np.float32], nprobe: int, limit: int, tally: _Tally) -> Ranked:
     """Stages 1 and 2: the best candidates of all segments, by estimated score."""
     clustering = snapshot.codebook.clustering
@@ -237,24 +243,40 @@ def _groups(offsets: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 
 def search_exact(
-    snapshot: Snapshot, queries: Sequence[NDArray[np.float32]], k: int
+    snapshot: Snapshot, queries: Sequence[NDArray[np.float32]], k: int, threads: int = 1
 ) -> tuple[list[Ranked], SearchStats]:
     """The k best documents for each projected query, with every document scored: one pass over all records."""
     tally = _Tally()
     bests = [_NONE] * len(queries)
-    codebook = snapshot.codebook
-    for segment, first in zip(range(len(snapshot.segments)), snapshot.firsts.tolist(), strict=False):
-        offsets = snapshot.segments[segment].offsets.astype(np.int64)
-        for begin, stop in _groups(offsets):
-            edges = snapshot.store.base(segment) * BLOCK_BYTES + offsets[[begin, stop]] * codebook.layout.record_bytes
-            content, fetched = snapshot.store.fetch_ranges(edges[:1], edges[1:])
-            tally.fetched = tally.fetched + fetched
-            tally.lap("fetch")
-            vectors = codebook.decode(content.reshape(-1, codebook.layout.record_bytes))
-            documents = np.arange(first + begin, first + stop, dtype=np.int64)
-            for number, query in enumerate(queries):
-                scores = kernels.maxsim(query, vectors, offsets[begin : stop + 1] - offsets[begin])
-                bests[number] = bests[number].merged(Ranked.best(documents, scores, k), k)
+    with ThreadPoolExecutor(threads) as pool:
+        for documents, offsets, vectors in _all_documents(snapshot, tally):
+
+            def raised(
+                query: NDArray[np.float32],
+                best: Ranked,
+                documents: NDArray[np.int64] = documents,
+                offsets: NDArray[np.int64] = offsets,
+                vectors: NDArray[np.float32] = vectors,
+            ) -> Ranked:
+                return best.merged(Ranked.best(documents, kernels.maxsim(query, vectors, offsets), k), k)
+
+            bests = list(pool.map(raised, queries, bests))
             tally.lap("refine")
     tally.gathered = tally.candidates = snapshot.documents * len(queries)
     return bests, tally.stats()
+
+
+def _all_documents(
+    snapshot: Snapshot, tally: _Tally
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
+    """Numbers, offsets and decoded vectors of all documents, some at a time."""
+    record_bytes = snapshot.codebook.layout.record_bytes
+    for segment, first in zip(range(len(snapshot.segments)), snapshot.firsts.tolist(), strict=False):
+        offsets = snapshot.segments[segment].offsets.astype(np.int64)
+        for begin, stop in _groups(offsets):
+            edges = snapshot.store.base(segment) * BLOCK_BYTES + offsets[[begin, stop]] * record_bytes
+            content, fetched = snapshot.store.fetch_ranges(edges[:1], edges[1:])
+            tally.fetched = tally.fetched + fetched
+            tally.lap("fetch")
+            vectors = snapshot.codebook.decode(content.reshape(-1, record_bytes))
+            yield np.arange(first + begin, first + stop), offsets[begin : stop + 1] - offsets[begin], vectors

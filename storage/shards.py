@@ -1,7 +1,7 @@
 """The files of the records: shards of a zarr v3 array, written and checked as bytes.
 
 1. A shard is `shard_rows` rows of `record_bytes` bytes, in inner chunks of 4096 rows: a chunk is whole 4096-byte blocks
-   however long the record is, namely `record_bytes` of them. A full shard is about 256 MiB
+   however long the record is, namely `record_bytes` of them. A full shard is about 64 MiB
    (each is an open file while the index is searched).
 2. Its file is its inner chunks one after the other, uncompressed, so row `i` of the shard lies at byte
    `i * record_bytes`. The last chunk of the last shard is filled up with zero bytes; chunks wholly after the last
@@ -32,7 +32,7 @@ from colindex.storage.plain import read_json
 __all__ = ["CHUNK_ROWS", "RecordWriter", "ShardFile", "find_shards", "shard_rows"]
 
 CHUNK_ROWS = 4096
-_SHARD_BYTES = 256 << 20
+_SHARD_BYTES = 64 << 20
 _LEFT_OUT = 2**64 - 1
 
 
@@ -48,7 +48,7 @@ class ShardFile:
 
 
 def shard_rows(record_bytes: int) -> int:
-    """Rows of a full shard: whole inner chunks, at least one, of about 256 MiB together."""
+    """Rows of a full shard: whole inner chunks, at least one, of about 64 MiB together."""
     return CHUNK_ROWS * max(1, _SHARD_BYTES // (CHUNK_ROWS * record_bytes))
 
 

@@ -109,6 +109,14 @@ def test_pooling_stores_fewer_vectors(tmp_path: Path, pool_factor: int) -> None:
         assert index.search("rare7 title0", k=1)[0].id == "doc-7"
 
 
+def test_a_model_that_pools_is_not_pooled_again(tmp_path: Path) -> None:
+    encoder = WordEncoder()
+    encoder.pools_tokens = True
+    with pytest.raises(ParameterError, match="pools tokens itself"):
+        Index.build(tmp_path / "i", documents(5), encoder, BuildParams(pool_factor=2))
+    assert not (tmp_path / "i").exists()
+
+
 def test_dim_learns_a_projection(tmp_path: Path) -> None:
     Index.build(tmp_path / "i", documents(300), WordEncoder(dim=32), BuildParams(dim=16, bits=8))
     with Index.open(tmp_path / "i", encoder=WordEncoder(dim=32)) as index:

@@ -23,6 +23,7 @@ class WordEncoder:
     """Every word, lower-cased, becomes the vector that its checksum seeds; empty text has no tokens."""
 
     name = "words"
+    pools_tokens = False
 
     def __init__(self, dim: int = 16, salt: int = 0) -> None:
         self.dim = dim
