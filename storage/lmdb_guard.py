@@ -119,16 +119,16 @@ def check_catalog_file(folder: Path, verify_structure: _Verifier, *, may_change:
     Raises:
         CorruptIndexError: it may not.
     """
-    deadline, attempts = time.monotonic() + _RETRY_SECONDS, 0
+    deadline, quiet = time.monotonic() + _RETRY_SECONDS, 0
     while True:
-        attempts += 1
+        active = may_change and writer_is_active(folder.parent)
         try:
             return _check_once(folder, verify_structure)
         except CorruptIndexError:
-            active = may_change and writer_is_active(folder.parent)
             if active and time.monotonic() > deadline:
                 return _check_structure(folder / DATA, verify_structure)
-            if not active and (attempts > 1 or not may_change):  # twice, for a writer that has finished in between
+            quiet += not active  # a look that began while nobody wrote; a second one, for a writer that came meanwhile
+            if quiet > 1 or not may_change:
                 raise
         time.sleep(_PAUSE)
 

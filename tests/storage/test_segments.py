@@ -145,11 +145,11 @@ def test_any_zarr_opens_all_of_it(tmp_path: Path, info: SegmentInfo) -> None:
     assert names >= expected.keys() | {"ids/bytes", "ids/offsets", "documents/bytes", "documents/offsets"}
 
 
-def test_full_shards_are_about_32_mib_of_whole_blocks() -> None:
+def test_full_shards_are_about_64_mib_of_whole_blocks() -> None:
     for record_bytes in (5, 20, 36, 37, 38, 68, 70, 515, 9001):
         size = shards.shard_rows(record_bytes) * record_bytes
         assert size % BLOCK_BYTES == 0
-        assert 16 << 20 < size <= max(32 << 20, 4096 * record_bytes)
+        assert 32 << 20 < size <= max(64 << 20, 4096 * record_bytes)
 
 
 def test_blocks_have_their_checksums_padding_included(tmp_path: Path, info: SegmentInfo) -> None:
