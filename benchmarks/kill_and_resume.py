@@ -3,8 +3,8 @@
     python -m benchmarks.kill_and_resume samples/wikipedia-2k.jsonl.gz --queries samples/queries.jsonl
 
 1. `colindex build` once, undisturbed, as a user would.
-2. The same command with `--resume`, killed (SIGKILL) at ten random moments; after each kill a search has to say that there is no index
-   yet, or answer. Then it is left to finish.
+2. The same command with `--resume`, killed (SIGKILL) at ten random moments; after each kill a search has to say that there
+   is no index yet, or answer. Then it is left to finish.
 3. `colindex verify` finds nothing; hits and scores of all queries are compared, and so is every file but the catalog.
 """
 

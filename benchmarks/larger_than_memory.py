@@ -68,7 +68,9 @@ def synthetic(docs: Vectors, tokens: int, seed: int = 1) -> Iterator[TokenBatch]
 
 def build(vectors: Path, folder: Path, tokens: int) -> dict[str, float]:
     """Build in a process of its own, so that its peak memory is its own."""
-    code = f"from benchmarks.larger_than_memory import build_here; build_here({str(vectors)!r}, {str(folder)!r}, {tokens})"
+    code = (
+        f"from benchmarks.larger_than_memory import build_here; build_here({str(vectors)!r}, {str(folder)!r}, {tokens})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return measured

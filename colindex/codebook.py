@@ -7,9 +7,9 @@ A stored vector x is written as
 3. *code*: the residual y - c as a length and a packed direction (`colindex.codec`);
 4. *pack*: centroid id, length and code side by side: one record (`colindex.records`).
 
-Decoding goes back from a record to c + length · direction, in the projected space, brought back to unit length where the vectors
-had it: that takes away the error along the vector itself, which a best match feels most (docs/LOG.md). A token's record depends on that
-token alone: not on its neighbours, its batch or the number of threads.
+Decoding goes back from a record to c + length · direction, in the projected space, brought back to unit length where the
+vectors had it: that takes away the error along the vector itself, which a best match feels most (docs/LOG.md). A token's
+record depends on that token alone: not on its neighbours, its batch or the number of threads.
 """
 
 from __future__ import annotations

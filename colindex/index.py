@@ -55,7 +55,13 @@ class Index:
     """
 
     def __init__(
-        self, path: Path, manifest: Manifest, snapshot: Snapshot, catalog: Catalog, encoder: TextEncoder | None, budget: int
+        self,
+        path: Path,
+        manifest: Manifest,
+        snapshot: Snapshot,
+        catalog: Catalog,
+        encoder: TextEncoder | None,
+        budget: int,
     ) -> None:
         """Used by `Index.open`."""
         self._path, self._manifest, self._snapshot, self._catalog = path, manifest, snapshot, catalog

@@ -1,6 +1,6 @@
 """Index folders of every released format version open for ever, with the answers that they gave when they were made.
 
-    python -m tests.test_golden          makes the folder of the current version, if it is missing
+python -m tests.test_golden          makes the folder of the current version, if it is missing
 """
 
 from __future__ import annotations

@@ -57,7 +57,9 @@ def test_memory_is_bounded_by_the_budget_and_reported_by_part(folder: Path) -> N
         assert stats.resident_bytes <= stats.budget == 20 << 20
         assert {"codebook", "postings", "offsets", "block_checksums", "cache arena"} <= set(stats.resident)
         assert stats.cache["hits"] > stats.cache["misses"] > 0
-        assert 2 + 2 + 4 <= stats.record_bytes_per_token < 20  # small segments: padding of the last chunk, index of a whole shard
+        assert (
+            2 + 2 + 4 <= stats.record_bytes_per_token < 20
+        )  # small segments: padding of the last chunk, index of a whole shard
         assert stats.as_dict()["resident_bytes"] == stats.resident_bytes
 
 

@@ -32,7 +32,9 @@ from numpy.typing import NDArray
 __all__ = ["decode_records", "decode_trellis", "encode_trellis", "trellis_states"]
 
 _STATES = 256
-_BLOCK = 2048  # vectors side by side: NumPy calls long enough (20 us) that two threads do not wait for each other's lock
+_BLOCK = (
+    2048  # vectors side by side: NumPy calls long enough (20 us) that two threads do not wait for each other's lock
+)
 _ROWS = 1024  # records decoded at a time: temporaries stay in the second-level cache
 _HEADROOM = 1.25  # values are clipped this far outside the outermost level: farther changes no choice of note
 _LARGEST_WHOLE = 2**24
