@@ -99,6 +99,7 @@ def candidate_shares(
 @click.option("--bits", type=int, multiple=True, default=(2, 4), show_default=True)
 @click.option("--pool-factor", type=int, multiple=True, default=(1,), show_default=True)
 @click.option("--candidates", is_flag=True)
+@click.option("--queries", "limit", type=int, help="Take the first so many queries only.")
 @click.option("--exact-queries", type=int, help="Score every record for this many queries only; it takes long.")
 @click.option("--memory", default="4GiB", show_default=True)
 def main(
@@ -108,11 +109,12 @@ def main(
     bits: tuple[int, ...],
     pool_factor: tuple[int, ...],
     candidates: bool,
+    limit: int | None,
     exact_queries: int | None,
     memory: str,
 ) -> None:
     """Measure a collection's vectors at several settings."""
-    docs, queries = load(vectors / "docs.npz"), load(vectors / "queries.npz")
+    docs, queries = load(vectors / "docs.npz"), load(vectors / "queries.npz").first(limit)
     judged = None if qrels is None else {q: d for q, d in read_qrels(qrels).items() if q in set(queries.ids)}
     table = Table("bits", "pool", "search", "nDCG@10", "recall@100", "mrr@10", "recall of exact top 10", "refined",
                   "p50 ms", "bytes/token", "build s")  # fmt: skip
@@ -129,8 +131,13 @@ def main(
                 top = exact_top(codebook.project(docs.vectors), docs.offsets, asked, 100)
                 exact = [[docs.ids[n] for n in row] for row in top]
                 table.add_row("float", "1", "exact", *_quality(exact, queries.ids, judged), "1.000", "", "", "", "")
-            for row in _searches(folder, queries, exact, judged, memory, exact_queries):
-                table.add_row(str(width), str(factor), *row, f"{seconds:.1f}")
+            rows = [
+                (str(width), str(factor), *row, f"{seconds:.1f}")
+                for row in _searches(folder, queries, exact, judged, memory, exact_queries)
+            ]
+            for row in rows:
+                console.print("  ".join(row))  # now already: the next setting takes minutes
+                table.add_row(*row)
             if candidates:
                 shares = candidate_shares(folder, queries.each(), [row[:10] for row in exact])
                 console.print({depth: round(share, 4) for depth, share in shares.items()})
@@ -142,32 +149,26 @@ def main(
 def _searches(
     folder: Path, queries: Vectors, exact: list[list[str]], judged: Qrels | None, memory: str, limit: int | None
 ) -> list[tuple[str, ...]]:
-    rows = []
-    asked = queries.each()
-    tops = [row[:10] for row in exact]
+    """The two rows of one index: every record scored (for `limit` queries), and the default search, one thread."""
+    asked, tops = queries.each(), [row[:10] for row in exact]
     with Index.open(folder, memory=memory, threads=2) as index:
         bytes_a_token = f"{index.stats().record_bytes_per_token:.1f}"
-        found = [
-            [hit.id for hit in hits] for hits in index.search_vectors_batch(asked, 100, params=SearchParams(exact=True))
-        ]
-        quality = _quality(found, queries.ids, judged)
-        rows.append(
-            ("index exact", *quality, f"{recall([row[:10] for row in found], tops):.4f}", "", "", bytes_a_token)
-        )
-        found, seconds, refined = [], [], []
+        answers = index.search_vectors_batch(asked[:limit], 100, params=SearchParams(exact=True))
+    found = [[hit.id for hit in hits] for hits in answers]
+    quality = _quality(found, queries.ids, judged) if limit is None else ("", "", "")
+    share = f"{recall([row[:10] for row in found], tops[:limit]):.4f}"
+    every = ("index exact", *quality, share, "", "", bytes_a_token)
+    found, seconds, refined = [], [], []
+    with Index.open(folder, memory=memory, threads=1) as index:
         for query in asked:
             start = time.perf_counter()
             hits, stats = index.search_vectors_with_stats(query, 10, params=SearchParams(exact=False))
             seconds.append(time.perf_counter() - start)
             refined.append(stats.candidates)
             found.append([hit.id for hit in hits])
-        ndcg, _, mrr = _quality(found, queries.ids, judged)
-        quality = (ndcg, "", mrr)  # ten hits were asked for
-        p50 = percentiles(seconds)["p50"]
-        rows.append(
-            ("default", *quality, f"{recall(found, tops):.4f}", f"{np.mean(refined):.0f}", f"{p50:.1f}", bytes_a_token)
-        )
-    return rows
+    ndcg, _, mrr = _quality(found, queries.ids, judged)  # no recall@100: ten hits were asked for
+    share, p50 = f"{recall(found, tops):.4f}", percentiles(seconds)["p50"]
+    return [every, ("default", ndcg, "", mrr, share, f"{np.mean(refined):.0f}", f"{p50:.1f}", bytes_a_token)]
 
 
 def _quality(found: Sequence[Sequence[str]], ids: Sequence[str], judged: Qrels | None) -> tuple[str, str, str]:

@@ -45,6 +45,12 @@ class Vectors:
                 token_ids=self.token_ids[rows],
             )
 
+    def first(self, count: int | None) -> Vectors:
+        """The first so many documents (or queries)."""
+        end = len(self.ids) if count is None else min(count, len(self.ids))
+        rows = slice(0, int(self.offsets[end]))
+        return Vectors(self.ids[:end], self.vectors[rows], self.token_ids[rows], self.offsets[: end + 1])
+
     def each(self) -> list[NDArray[np.float32]]:
         """One float32 array a document (or query)."""
         return [part.astype(np.float32) for part in np.split(self.vectors, self.offsets[1:-1])]
