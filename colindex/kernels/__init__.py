@@ -8,4 +8,9 @@ any faster body has the same name, the same signature and the same answers, and 
     maxsim          query tokens x the vectors of each document -> scores
     best            scores -> positions of the k highest, ties by lower position
     invert          centroids of each document -> documents of each centroid
+    encode_trellis  scaled residuals -> packed codes
+    decode_trellis  packed codes -> directions
+    trellis_states  packed codes -> the state of each dimension
+    decode_records  records, centroids, levels -> vectors
+    ward_labels     vectors of one document -> the cluster of each
 """
