@@ -33,6 +33,7 @@ _PACKAGES = (
 )
 # What the fast kernels choose by.
 _CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "asimd", "asimddp")
+_WAY_OUT = "install a C++17 compiler, then colindex anew: the native code is built when it is installed"
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -74,14 +75,18 @@ def _system_facts() -> dict[str, object]:
             "cores": os.cpu_count(),
             "features": [feature for feature in _CPU_FEATURES if feature in _cpu_flags()],
         },
-        "kernels": _kernels(),
+        **_bodies(),
         "packages": {name: _installed(name) for name in _PACKAGES},
     }
 
 
-def _kernels() -> str:
-    """The module of the kernels that searches run here."""
-    return str(import_module("colindex.search").kernels.__name__)
+def _bodies() -> dict[str, str]:
+    """What computes and what reads here: the native code or the Python that does the same, and why it is not the native."""
+    kernels = import_module("colindex.kernels.chosen")
+    facts = {"kernels": str(kernels.BODY), "reads": import_module("colindex.storage.blocks").engines()[0]}
+    if kernels.MISSING or facts["reads"] == "python":
+        facts["missing"] = f"{kernels.MISSING or 'colindex.storage._reads is not built'}; {_WAY_OUT}"
+    return facts
 
 
 def _cpu_flags() -> set[str]:

@@ -53,12 +53,14 @@ class SearchOptions:
     device: str | None
     nprobe: int
     candidates: int
+    margin: float
     exact: bool
 
     @property
     def params(self) -> SearchParams:
         """The settings of a search; without `--exact` the index decides whether exact search is faster."""
-        return SearchParams(nprobe=self.nprobe, candidates=self.candidates, exact=True if self.exact else None)
+        exact = True if self.exact else None
+        return SearchParams(nprobe=self.nprobe, candidates=self.candidates, margin=self.margin, exact=exact)
 
 
 def gathered(kind: type, name: str) -> Callable[[Command], Callable[..., Any]]:
@@ -91,6 +93,12 @@ def search_options(k: int) -> Callable[[Command], Callable[..., Any]]:
             default=_DEFAULTS.candidates,
             type=click.IntRange(min=1),
             help="Score at most this many documents.",
+        ),
+        click.option(
+            "--margin",
+            default=_DEFAULTS.margin,
+            type=click.FloatRange(min=0),
+            help="Standard deviations by which a document may beat its estimate: fewer are faster.",
         ),
         memory_option("512MiB", "Bound on what the index keeps in memory."),
         click.option("--threads", default=1, type=click.IntRange(min=1), help="Threads that search."),

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from colindex.codebook import Codebook
+from colindex.codebook import SearchCodebook
 from colindex.errors import MemoryBudgetError
 from colindex.storage.blocks import SegmentBlocks
 from colindex.storage.segments import SegmentReader
@@ -31,7 +31,11 @@ TABLE_BYTES_A_BLOCK = 5
 
 
 def divide_budget(
-    path: Path, budget: int, codebook: Codebook, segments: Sequence[SegmentReader], blocks: Sequence[SegmentBlocks]
+    path: Path,
+    budget: int,
+    codebook: SearchCodebook,
+    segments: Sequence[SegmentReader],
+    blocks: Sequence[SegmentBlocks],
 ) -> int:
     """Bytes left for the cache.
 
@@ -89,7 +93,7 @@ class IndexStats:
             tokens=manifest.tokens,
             generation=manifest.generation,
             segments=len(manifest.segments),
-            centroids=len(snapshot.codebook.centroids),
+            centroids=snapshot.codebook.n_centroids,
             dim=manifest.dim,
             bits=manifest.bits,
             budget=budget,

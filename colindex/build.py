@@ -15,21 +15,25 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from colindex.clustering import centroid_count
 from colindex.codebook import Codebook, train_codebook
 from colindex.errors import IndexExistsError, IndexNotBuiltError, InputError, InvalidIdError, VectorError
-from colindex.params import BuildParams
+from colindex.params import BuildParams, parse_bytes
 from colindex.progress import Progress, Report
 from colindex.projection import learn_projection
 from colindex.sampling import Sample, draw_sample
 from colindex.sources import Source
-from colindex.spool import Spool, encode_document
+from colindex.spool import CHUNK_VECTOR_BYTES, Spool, encode_document
 from colindex.staging import Staging, State
 from colindex.storage.catalog import Catalog
 from colindex.storage.directory import remove_tree, require_space
@@ -39,13 +43,17 @@ from colindex.storage.manifest import Manifest
 from colindex.storage.plain import read_arrays, write_arrays
 from colindex.storage.segment_writer import SegmentWriter
 from colindex.storage.segments import MAX_DOCUMENTS, segment_path
-from colindex.types import Document, PooledBatch
+from colindex.threads import INDEPENDENT
+from colindex.types import CodedBatch, Document, PooledBatch
 
 __all__ = ["BuildReport", "build"]
 
 CODEBOOK = "codebook-000001"
 BESIDE_THE_RECORD = 12
 """Bytes on disk a stored vector beside its record, about: postings, token ids and spans, text."""
+CHUNK_CODING_BYTES = 5 * CHUNK_VECTOR_BYTES
+"""Memory that one chunk takes while it is coded: as it came, projected, its residuals, records, and what stands between."""
+_MEMORY_SHARE = 4  # chunks being coded take a quarter of the memory
 PCA_SAMPLE = 65_536  # vectors: second moments of 1,024 dims need no more
 
 
@@ -154,14 +162,18 @@ def _codebook(path: Path, source: Source, staging: Staging, state: State, report
 
 
 def _train(sample: Sample, state: State) -> Codebook:
-    """Stage 3, from two passes over the sample: one for the projection, one for everything after it."""
+    """Stage 3, from one pass over the sample; from two where a projection to fewer dimensions has to be learned first."""
     params = state.params
-    few = sample.some(PCA_SAMPLE, params.seed)
-    if not len(few):
-        raise VectorError("no token vectors: expected at least one among all documents to learn a codebook, got none.")
+    input_dim = sample.input_dim
+    learns_axes = params.dim is not None and params.dim < input_dim
+    few = sample.some(PCA_SAMPLE, params.seed) if learns_axes else np.empty((0, input_dim), np.float32)
     projection = learn_projection(few, params.dim, params.seed)
+    vectors, token_ids = sample.projected(projection, threads=_threads(params))
+    if not len(vectors):
+        raise VectorError("no token vectors: expected at least one among all documents to learn a codebook, got none.")
     return train_codebook(
-        *sample.projected(projection),
+        vectors,
+        token_ids,
         projection,
         n_centroids=params.centroids or centroid_count(sample.tokens_in_corpus),
         bits=params.bits,
@@ -180,18 +192,54 @@ def _encode(path: Path, source: Source, staging: Staging, state: State, codebook
     done = sum(info.documents for info in state.sealed)
     writer: SegmentWriter | None = None
     with _timed(seconds, "encode"):
-        for number in range(state.next_chunk, chunks):
+        batches = ((number, source.tokens(spool, number)) for number in range(state.next_chunk, chunks))
+        for number, batch, coded in _coded(batches, codebook, state.params):
             writer = writer or _new_segment(path, len(state.sealed) + 1, codebook)
-            batch = source.tokens(spool, number)
-            _append(writer, batch, _payloads(source, spool, number, batch), codebook, _threads(state.params))
+            _append(writer, batch, coded, _payloads(source, spool, number, batch))
             done += len(batch.tokens)
             report(Progress("encode", done, state.documents))
-            following = len(spool.ids(number + 1)) if number + 1 < chunks else 0
+            following = spool.document_count(number + 1) if number + 1 < chunks else 0
             full = writer.n_tokens >= state.params.segment_tokens or writer.n_documents + following > MAX_DOCUMENTS
             if full or not following:
                 state = staging.save(replace(state, sealed=(*state.sealed, writer.seal()), next_chunk=number + 1))
                 writer = None
     return replace(state, seconds=seconds)
+
+
+def _coded(
+    batches: Iterator[tuple[int, PooledBatch]], codebook: Codebook, params: BuildParams
+) -> Iterator[tuple[int, PooledBatch, CodedBatch]]:
+    """Chunks with their records, in order.
+
+    Where kernels get in nobody's way, some chunks are coded while others are read, encoded or written: as many as there
+    are threads, as far as memory allows.
+    """
+    threads = _threads(params)
+    at_once = max(1, min(threads, parse_bytes(params.memory) // _MEMORY_SHARE // CHUNK_CODING_BYTES))
+
+    def code(batch: PooledBatch, threads: int) -> CodedBatch:
+        tokens = batch.tokens
+        return codebook.encode(codebook.project(tokens.vectors), tokens.offsets, tokens.token_ids, threads=threads)
+
+    if not INDEPENDENT:
+        yield from ((number, batch, code(batch, threads)) for number, batch in batches)
+        return
+    waiting: deque[tuple[int, PooledBatch, Future[CodedBatch]]] = deque()
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            for number, batch in batches:
+                waiting.append((number, batch, pool.submit(code, batch, -(-threads // at_once))))
+                if len(waiting) > at_once:
+                    yield _finished(*waiting.popleft())
+            while waiting:
+                yield _finished(*waiting.popleft())
+        finally:
+            for _, _, future in waiting:
+                future.cancel()
+
+
+def _finished(number: int, batch: PooledBatch, coded: Future[CodedBatch]) -> tuple[int, PooledBatch, CodedBatch]:
+    return number, batch, coded.result()
 
 
 def _new_segment(path: Path, number: int, codebook: Codebook) -> SegmentWriter:
@@ -207,10 +255,9 @@ def _payloads(source: Source, spool: Spool, number: int, batch: PooledBatch) -> 
     return [encode_document(Document(id=id_, text="")) for id_ in batch.tokens.ids]
 
 
-def _append(writer: SegmentWriter, batch: PooledBatch, payloads: list[bytes], codebook: Codebook, threads: int) -> None:
-    """Project, code and append one chunk."""
+def _append(writer: SegmentWriter, batch: PooledBatch, coded: CodedBatch, payloads: list[bytes]) -> None:
+    """Append one chunk."""
     tokens, source = batch.tokens, batch.source
-    coded = codebook.encode(codebook.project(tokens.vectors), tokens.offsets, tokens.token_ids, threads=threads)
     writer.append(
         coded.records,
         coded.centroids,

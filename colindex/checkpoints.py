@@ -9,7 +9,8 @@
    plain     any other sentence-transformers model or Hugging Face encoder
 3. **Load.** The first three by `sentence_transformers.MultiVectorEncoder`, which knows their markers, expansion, skip
    lists and projections. A plain model becomes its transformer, its own projections (moved from the sentence to the
-   tokens) and a normalisation: its pooling is left out, and nothing is added.
+   tokens), a skip list and a normalisation: its pooling is left out, and no weight is added. The skip list holds what
+   the tokenizer puts around every text, such as [CLS] and [SEP]: no late-interaction training taught those to match.
 4. **Refuse** what would give vectors that nobody trained: a projection that is not on disk, an activation that was
    replaced, transformer weights that the files lack. The libraries fill such gaps with random numbers and a warning.
 5. **Settle** the lengths that the files leave open, at the values the model's own library would take.
@@ -223,7 +224,8 @@ def _plain(folder: Path, device: str) -> tuple[Any, Mapping[str, str]]:
     if not isinstance(modules[0], Transformer):
         raise EncoderError(f"{folder}: a {type(modules[0]).__name__} gives no vector for each token of a text.")
     tokens = [modules[0], *_projections(modules[1:], folder)]
-    tokens += [MultiVectorMask(), Normalize(module_input_name="token_embeddings")]
+    skipped = MultiVectorMask(_added_tokens(sentence.tokenizer), skiplist_tasks=["query", "document"])
+    tokens += [skipped, Normalize(module_input_name="token_embeddings")]
     return MultiVectorEncoder(modules=tokens, device=device), _prompts(sentence)
 
 
@@ -236,6 +238,12 @@ def _projections(modules: Sequence[Any], folder: Path) -> Iterator[Any]:
             yield module
         elif name not in ("Pooling", "Normalize", "Dropout"):
             raise EncoderError(f"{folder}: the module {name} works on whole sentences; token vectors cannot pass it.")
+
+
+def _added_tokens(tokenizer: Any) -> list[str]:
+    """The special tokens of an empty text: those that every text gets. Unknown words are not among them."""
+    added = tokenizer.convert_ids_to_tokens(tokenizer("")["input_ids"])
+    return sorted(set(added) & set(tokenizer.all_special_tokens))
 
 
 def _prompts(model: Any) -> Mapping[str, str]:

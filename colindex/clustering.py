@@ -14,14 +14,15 @@ Without ids (two levels, as an inverted file of inverted files):
 2. and 3. are the same.
 4. *Assign* a vector to the nearest centroid inside its 4 nearest cells.
 
-Nearest is by Euclidean distance: the highest x·c - |c|²/2. Dot products are exact (`colindex.fixed_point`), so an
-assignment depends on the vector alone: not on its batch, the threads or the machine; ties go to the lower id.
+Nearest is by Euclidean distance: the highest x·c - |c|²/2. Dot products are exact (`colindex.kernels.reference.grid`) and
+means are added up in float64, member by member: nothing depends on the batch, the threads or the machine; ties go to the
+lower id.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,7 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from colindex.fixed_point import on_grid
+from colindex.kernels import chosen as kernels
+from colindex.threads import one_blas_thread
 
 __all__ = ["Clustering", "centroid_count", "cluster"]
 
@@ -41,9 +43,14 @@ _TRAINING_MEMBERS = 128
 """A group trains on at most this many members a centroid; more moves no centroid by much."""
 _NEAREST_CELLS = 4
 _COARSE_MEMBERS = 128
-_CHUNK = 16_384
-"""Vectors in one piece of work, unless the scores of a piece would exceed `_SCORES`."""
-_SCORES = 1 << 22
+_PIECES = 4
+"""Pieces of work a thread: so that none waits long for the last one."""
+_PIECE_MEMBERS = 1 << 15
+"""Members that are trained on together, about: their copy is small beside the sample."""
+_PACKING = 20
+"""What a vector costs beside its scores, in scores."""
+_BLOCK = 4096
+"""Vectors that are widened to float64 at a time."""
 _FLOAT16_MAX = 65504.0
 
 _Work = TypeVar("_Work")
@@ -90,21 +97,17 @@ class Clustering:
         Returns:
             uint32 [n].
         """
-        assigned = np.zeros(len(vectors), np.uint32)
+        vectors = np.asarray(vectors, np.float32)
+        offsets = self.group_offsets.astype(np.int64)
         if self.cells is not None:
-            cells, centroids = on_grid(self.cells), on_grid(self.centroids)
-            work = _ranges(np.arange(len(vectors)), len(cells))
-            parts = _in_parallel(
-                lambda rows: self._assign_by_cell(on_grid(vectors[rows]), cells, centroids), work, threads
-            )
-            return np.concatenate([assigned[:0], *parts])
+            return self._assign_by_cell(vectors, self.cells, offsets, threads)
+        assigned = np.zeros(len(vectors), np.uint32)
         groups = self._groups(len(vectors), token_ids)
         order = np.argsort(groups, kind="stable")
-        known = order[np.searchsorted(groups[order], 0) :]
-        unknown = order[: len(order) - len(known)]
-        _in_parallel(lambda rows: self._assign_in_group(vectors, groups, rows, assigned), _ranges(known, 1), threads)
-        if len(unknown):
-            assigned[unknown] = _nearest_in_pieces(vectors, unknown, self.centroids, threads)
+        bounds = np.searchsorted(groups[order], np.arange(len(offsets)))
+        unknown, known = np.split(order, bounds[:1])
+        assigned[known] = _nearest(vectors, known, bounds - bounds[0], self.centroids, offsets, threads)[0][:, 0]
+        assigned[unknown] = _nearest_of_all(vectors, unknown, self.centroids, threads)[:, 0]
         return assigned
 
     def centroids_only(self) -> Clustering:
@@ -142,40 +145,21 @@ class Clustering:
         groups = np.minimum(np.searchsorted(self.group_ids, token_ids), len(self.group_ids) - 1)
         return np.where(self.group_ids[groups] == token_ids, groups, -1)
 
-    def _assign_in_group(
-        self, vectors: NDArray[Any], groups: NDArray[np.int64], rows: NDArray[np.int64], assigned: NDArray[np.uint32]
-    ) -> None:
-        """Rows sorted by group: each to the nearest centroid of its group."""
-        of_rows = groups[rows]
-        bounds = np.flatnonzero(np.diff(of_rows, prepend=-1, append=-1))
-        for first, last in pairwise(bounds):
-            start, end = self.group_offsets[of_rows[first] : of_rows[first] + 2]
-            members = rows[first:last]
-            assigned[members] = start
-            if end - start > 1:
-                ids, _ = _nearest(on_grid(vectors[members]), on_grid(self.centroids[start:end]))
-                assigned[members] += ids.astype(np.uint32)
-
     def _assign_by_cell(
-        self,
-        members: NDArray[np.float64],
-        cells: NDArray[np.float64],
-        centroids: NDArray[np.float64],
+        self, vectors: NDArray[np.float32], cells: NDArray[np.float32], offsets: NDArray[np.int64], threads: int
     ) -> NDArray[np.uint32]:
-        """The nearest centroid of each vector inside its nearest cells; all on the grid."""
-        nearest = _nearest_cells(members, cells)
-        order = np.argsort(nearest, axis=None, kind="stable")
-        bounds = np.searchsorted(nearest.ravel()[order], np.arange(len(cells) + 1))
-        best = np.full(len(members), -np.inf)
-        assigned = np.zeros(len(members), np.uint32)
-        for cell in range(len(cells)):  # rising, and a tie moves nothing: the lower centroid id wins
-            inside = order[bounds[cell] : bounds[cell + 1]] // nearest.shape[1]
-            start, end = self.group_offsets[cell : cell + 2]
-            ids, scores = _nearest(members[inside], centroids[start:end])
-            better = scores > best[inside]
-            best[inside[better]] = scores[better]
-            assigned[inside[better]] = start + ids[better]
-        return assigned
+        """The nearest centroid of each vector inside its nearest cells; the lower id among equals."""
+        wanted = min(_NEAREST_CELLS, len(cells))
+        near = _nearest_of_all(vectors, np.arange(len(vectors)), cells, threads, wanted).ravel()
+        order = np.argsort(near, kind="stable")
+        bounds = np.searchsorted(near[order], np.arange(len(offsets)))
+        ids, scores = np.empty(len(near), np.int32), np.empty(len(near), np.float64)
+        found = _nearest(vectors, order // wanted, bounds, self.centroids, offsets, threads)
+        ids[order], scores[order] = found[0][:, 0], found[1][:, 0]
+        of_each = scores.reshape(-1, wanted)
+        best = of_each == of_each.max(axis=1, keepdims=True)
+        lowest = np.where(best, ids.reshape(-1, wanted), np.iinfo(np.int32).max).min(axis=1)
+        return np.asarray(lowest, np.uint32)
 
 
 def cluster(
@@ -194,7 +178,7 @@ def cluster(
     if token_ids is None:
         n_cells = min(2 * math.isqrt(n_centroids), n_centroids)
         cells = _coarse_cells(vectors[shuffled[: n_cells * _COARSE_MEMBERS]], n_cells, seed, threads)
-        labels = _nearest_in_pieces(vectors, np.arange(len(vectors)), cells, threads)
+        labels = _nearest_of_all(vectors, np.arange(len(vectors)), cells, threads)[:, 0].astype(np.int64)
         kept, counts = np.unique(labels, return_counts=True)
         group_ids, group_cells = None, cells[kept]
     else:
@@ -202,15 +186,14 @@ def cluster(
         kept, counts = _largest(labels, n_centroids)
         group_ids, group_cells = kept.astype(np.int32), None
     order = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    starts = np.searchsorted(labels[order], kept)
-    jobs = [
-        (order[start : start + min(count, _TRAINING_MEMBERS * share)], int(share))
-        for start, count, share in zip(starts, counts, _shares(counts, n_centroids), strict=True)
-    ]
-    groups = _in_parallel(lambda job: _train_group(vectors[job[0]], job[1]), jobs, threads)
-    group_offsets = np.concatenate([[0], np.cumsum([len(spreads) for _, spreads in groups])]).astype(np.int32)
-    centroids, spreads = (np.concatenate(parts) for parts in zip(*groups, strict=True))
-    return Clustering(centroids, spreads, group_offsets, group_ids, group_cells)
+    shares = _shares(counts, n_centroids)
+    used = np.minimum(counts, _TRAINING_MEMBERS * shares)
+    members = _Members(order[_runs(np.searchsorted(labels[order], kept), used)], _offsets(used))
+    pieces = max(threads * _PIECES, len(members.rows) // _PIECE_MEMBERS)
+    work = _split(used * (shares + _PACKING), pieces)
+    groups = _in_parallel(lambda part: _train(vectors, members.groups(part), shares[part]), work, threads)
+    centroids, spreads, shares = (np.concatenate(parts) for parts in zip(*groups, strict=True))
+    return Clustering(centroids, spreads, _offsets(shares).astype(np.int32), group_ids, group_cells)
 
 
 def _coarse_cells(vectors: NDArray[np.float32], n_cells: int, seed: int, threads: int) -> NDArray[np.float32]:
@@ -246,100 +229,170 @@ def _shares(counts: NDArray[np.int64], n_centroids: int) -> NDArray[np.int64]:
     return shares(low)
 
 
-def _train_group(members: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """At most k different centroids, float32 [<= k, dim], and their spreads; members come in random order."""
-    centroids = members[:k].astype(np.float32)
-    grid = on_grid(members)
-    for _ in range(_ITERATIONS if len(members) > k else 0):
-        ids, scores = _nearest(grid, on_grid(centroids))
-        centroids = _means(members, ids, centroids)
-        _refill_empty(centroids, np.bincount(ids, minlength=k), grid, scores)
-    half = np.clip(centroids, -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16)
-    different = dict.fromkeys(row.tobytes() for row in half)  # members that repeat leave centroids that repeat
-    centroids = np.frombuffer(b"".join(different), np.float16).reshape(-1, members.shape[1]).astype(np.float32)
-    return centroids, _spreads(grid, centroids)
+@dataclass(frozen=True, slots=True)
+class _Members:
+    """The vectors that each group trains on, in random order."""
+
+    rows: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    """Group g has `rows[offsets[g]:offsets[g + 1]]`."""
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Members of each group."""
+        return np.diff(self.offsets)
+
+    def groups(self, part: slice) -> _Members:
+        """Some groups next to each other."""
+        offsets = self.offsets[part.start : part.stop + 1]
+        return _Members(self.rows[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+    def chosen(self, groups: NDArray[np.bool_]) -> _Members:
+        """Some groups."""
+        return _Members(self.rows[np.repeat(groups, self.counts)], _offsets(self.counts[groups]))
 
 
-def _spreads(members: NDArray[np.float64], centroids: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Root mean square distance of each centroid's members, float32 [k]; 0 without members."""
-    ids, scores = _nearest(members, on_grid(centroids))
-    sums = np.bincount(ids, _distances(members, scores), minlength=len(centroids))
-    counts = np.bincount(ids, minlength=len(centroids))
-    return np.sqrt(np.maximum(sums, 0) / np.maximum(counts, 1)).astype(np.float32)
+def _train(
+    sample: NDArray[np.float32], members: _Members, shares: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    """Different centroids for some groups, their spreads, and how many each group has: at most its share."""
+    vectors = sample[members.rows]  # read over and over: side by side
+    members = _Members(np.arange(len(vectors)), members.offsets)
+    centroids = vectors[_runs(members.offsets[:-1], shares)]  # members come in random order
+    moving = members.counts > shares  # a group of no more members than its share keeps them
+    if moving.any():
+        means = centroids[np.repeat(moving, shares)]
+        _iterate(means, _offsets(shares[moving]), vectors, members.chosen(moving))
+        centroids[np.repeat(moving, shares)] = means
+    centroids, shares = _storable(centroids, shares)
+    return centroids, _spreads(vectors, members, centroids, _offsets(shares)), shares
 
 
-def _distances(members: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Squared distance of each member from the centroid that gave its score."""
-    return np.asarray((members * members).sum(axis=1) - 2 * scores)
-
-
-def _means(members: NDArray[np.float32], ids: NDArray[np.int64], centroids: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The mean of each centroid's members; a centroid without members stays."""
-    order = np.argsort(ids, kind="stable")
-    firsts = np.flatnonzero(np.diff(ids[order], prepend=-1))
-    present = ids[order[firsts]]
-    means = centroids.copy()
-    counts = np.diff(firsts, append=len(ids))
-    means[present] = np.add.reduceat(members[order], firsts, axis=0) / counts[:, None]
-    return means
+def _iterate(
+    means: NDArray[np.float32], offsets: NDArray[np.int64], vectors: NDArray[np.float32], members: _Members
+) -> None:
+    """Lloyd's iterations: move the means of some groups, float32 [K, dim]."""
+    for _ in range(_ITERATIONS):
+        found, scores = kernels.nearest(vectors, members.rows, members.offsets, means, offsets)
+        ids = found[:, 0]
+        counts = np.bincount(ids, minlength=len(means))
+        sums = kernels.add_rows(vectors, members.rows, ids, len(means))
+        present = counts > 0
+        means[present] = sums[present] / counts[present, None]
+        _refill_empty(means, counts, offsets, vectors, members, scores[:, 0])
 
 
 def _refill_empty(
-    centroids: NDArray[np.float32],
+    means: NDArray[np.float32],
     counts: NDArray[np.int64],
-    members: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    vectors: NDArray[np.float32],
+    members: _Members,
     scores: NDArray[np.float64],
 ) -> None:
-    """Move each centroid without members to one of the members that are farthest from their own."""
+    """Move each centroid without members to one of its group's members that are farthest from their own."""
     empty = np.flatnonzero(counts == 0)
-    if len(empty):
-        centroids[empty] = members[np.argsort(-_distances(members, scores), kind="stable")[: len(empty)]]
+    groups = np.searchsorted(offsets, empty, side="right") - 1
+    for group in np.unique(groups):
+        part = slice(*members.offsets[group : group + 2])
+        farthest = np.argsort(2 * scores[part] - _squared(vectors[members.rows[part]]), kind="stable")
+        of_group = empty[groups == group]
+        means[of_group] = vectors[members.rows[part][farthest[: len(of_group)]]]
+
+
+def _storable(
+    centroids: NDArray[np.float32], shares: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Centroids in values of float16, each once in its group (members that repeat leave centroids that do), and shares."""
+    half = np.clip(centroids, -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16)
+    groups = np.repeat(np.arange(len(shares)), shares)
+    hashes = half.view(np.uint16) @ np.random.default_rng(0).integers(1, 2**63, half.shape[1], np.uint64)
+    _, of_each, times = np.unique(hashes, return_inverse=True, return_counts=True)
+    kept = np.ones(len(half), np.bool_)
+    for group in np.unique(groups[times[of_each] > 1]):
+        seen: set[bytes] = set()
+        for row in np.flatnonzero(groups == group):
+            content = half[row].tobytes()
+            kept[row] = content not in seen
+            seen.add(content)
+    return half[kept].astype(np.float32), np.bincount(groups[kept], minlength=len(shares))
+
+
+def _spreads(
+    vectors: NDArray[np.float32], members: _Members, centroids: NDArray[np.float32], offsets: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Root mean square distance of each centroid's members, float32 [K]; 0 without members."""
+    found, scores = kernels.nearest(vectors, members.rows, members.offsets, centroids, offsets)
+    blocks = range(0, len(vectors), _BLOCK)
+    squares = np.concatenate([_squared(vectors[start : start + _BLOCK]) for start in blocks])
+    sums = np.bincount(found[:, 0], squares - 2 * scores[:, 0], minlength=len(centroids))
+    counts = np.bincount(found[:, 0], minlength=len(centroids))
+    return np.sqrt(np.maximum(sums, 0) / np.maximum(counts, 1)).astype(np.float32)
 
 
 def _nearest(
-    vectors: NDArray[np.float64], centroids: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The nearest centroid of each vector, the lower id among equals, and its x·c - |c|²/2; both on the grid."""
-    scores = _scores(vectors, centroids)
-    ids = scores.argmax(axis=1)
-    return ids, scores[np.arange(len(ids)), ids]
+    vectors: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    row_offsets: NDArray[np.int64],
+    centroids: NDArray[np.float32],
+    offsets: NDArray[np.int64],
+    threads: int,
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """`kernels.nearest`, the groups shared among threads."""
+
+    def part(groups: slice) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        bounds = row_offsets[groups.start : groups.stop + 1]
+        of_part = slice(groups.start, groups.stop + 1)
+        return kernels.nearest(vectors, rows[bounds[0] : bounds[-1]], bounds - bounds[0], centroids, offsets[of_part])
+
+    work = _split(np.diff(row_offsets) * (np.diff(offsets) + _PACKING), threads * _PIECES)
+    ids, scores = zip(*_in_parallel(part, work, threads), strict=True)
+    return np.concatenate(ids), np.concatenate(scores)
 
 
-def _scores(vectors: NDArray[np.float64], centroids: NDArray[np.float64]) -> NDArray[np.float64]:
-    """x·c - |c|²/2 of each pair: the higher, the nearer. Exact but for one rounding each."""
-    scores = vectors @ centroids.T
-    scores -= (centroids * centroids).sum(axis=1) / 2
-    return np.asarray(scores)
+def _nearest_of_all(
+    vectors: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    centroids: NDArray[np.float32],
+    threads: int,
+    count: int = 1,
+) -> NDArray[np.int32]:
+    """The nearest of all centroids for some rows of the vectors, int32 [rows, count]."""
+    everything = np.array([0, len(centroids)])
+
+    def part(rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        return kernels.nearest(vectors, rows, np.array([0, len(rows)]), centroids, everything, count)[0]
+
+    return np.concatenate(_in_parallel(part, np.array_split(rows, threads), threads))
 
 
-def _nearest_cells(vectors: NDArray[np.float64], cells: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The nearest cells of each vector, int64 [n, min(4, cells)]."""
-    scores = _scores(vectors, cells)
-    nearest = np.empty((len(vectors), min(_NEAREST_CELLS, len(cells))), np.int64)
-    for column in nearest.T:  # four maxima are quicker than one partial sort
-        column[:] = scores.argmax(axis=1)
-        scores[np.arange(len(scores)), column] = -np.inf
-    return nearest
+def _squared(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The squared length of each."""
+    return np.asarray(np.square(vectors, dtype=np.float64).sum(axis=1))
 
 
-def _nearest_in_pieces(
-    vectors: NDArray[Any], rows: NDArray[np.int64], centroids: NDArray[np.float32], threads: int
-) -> NDArray[np.int64]:
-    """The nearest of all centroids for some rows of the vectors, int64 [rows]."""
-    grid = on_grid(centroids)
-    work = _ranges(rows, len(centroids))
-    return np.concatenate(_in_parallel(lambda piece: _nearest(on_grid(vectors[piece]), grid)[0], work, threads))
+def _offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each of some runs starts, and the end of the last, int64 [runs + 1]."""
+    return np.concatenate([[0], np.cumsum(counts)])
 
 
-def _ranges(rows: NDArray[np.int64], scores_each: int) -> list[NDArray[np.int64]]:
-    """Pieces of work, so small that the scores of one stay within bounds."""
-    size = max(1, min(_CHUNK, _SCORES // max(scores_each, 1)))
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+def _runs(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The positions start, start + 1, ... of each run, one run after the other."""
+    ends = np.cumsum(counts)
+    return np.asarray(np.arange(int(counts.sum())) + np.repeat(starts - (ends - counts), counts))
 
 
-def _in_parallel(task: Callable[[_Work], _Result], work: list[_Work], threads: int) -> list[_Result]:
+def _split(costs: NDArray[np.int64], pieces: int) -> list[slice]:
+    """Cut a sequence into at most so many slices of about equal cost."""
+    total = np.cumsum(costs)
+    inner = np.searchsorted(total, total[-1] * np.arange(1, pieces) / pieces)
+    bounds = np.unique(np.concatenate([[0], inner, [len(costs)]]))
+    return [slice(int(start), int(stop)) for start, stop in pairwise(bounds)]
+
+
+def _in_parallel(task: Callable[[_Work], _Result], work: Sequence[_Work], threads: int) -> list[_Result]:
     """The task on each piece of work, results in order; BLAS keeps to one thread, or pieces would fight for cores."""
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         if threads == 1 or len(work) < 2:
             return [task(piece) for piece in work]
         with ThreadPoolExecutor(threads) as pool:

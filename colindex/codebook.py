@@ -15,7 +15,7 @@ record depends on that token alone: not on its neighbours, its batch or the numb
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from colindex.clustering import Clustering, cluster
 from colindex.codec import TrellisCodec, codec_from_arrays, train_codec
 from colindex.errors import VectorError
-from colindex.kernels import reference as kernels
+from colindex.kernels.reference import decode_records
+from colindex.kernels.tables import CodeTable, ProbeTable, code_table, probe_table
 from colindex.projection import Projection
 from colindex.records import RecordLayout
 from colindex.types import CodedBatch
 
-__all__ = ["Codebook", "train_codebook"]
+__all__ = ["Codebook", "SearchCodebook", "train_codebook"]
 
 _UNIT_TOLERANCE = 1e-2
 _CODEC_SAMPLE = 65_536  # residuals that the codec's levels are learned from: more moves them by less than 1e-3
@@ -62,25 +63,13 @@ class Codebook:
         """float32 [centroids, dim]."""
         return self.clustering.centroids
 
-    @property
-    def resident_bytes(self) -> int:
-        """Memory that searching with this codebook needs."""
-        return int(sum(array.nbytes for array in self._resident_arrays()))
-
-    def _resident_arrays(self) -> list[NDArray[np.generic]]:
-        return [self.projection.matrix, self.centroids, self.clustering.spreads, *self.codec.arrays().values()]
-
     def project(self, vectors: NDArray[np.floating], *, where: str = "vectors") -> NDArray[np.float32]:
         """Bring vectors [n, input_dim] into the stored space, float32 [n, dim].
 
         Raises:
             VectorError: they have another dim than the index.
         """
-        if vectors.ndim != 2 or vectors.shape[1] != self.input_dim:
-            raise VectorError(
-                f"{where}: expected shape [tokens, {self.input_dim}], as the index was built with, got {vectors.shape}."
-            )
-        return self.projection.apply(vectors)
+        return _projected(self.projection, vectors, where)
 
     def encode(
         self,
@@ -92,18 +81,26 @@ class Codebook:
     ) -> CodedBatch:
         """Code projected vectors, float32 [n, dim], into records."""
         centroids = self.clustering.assign(projected, token_ids, threads=threads)
-        codes, lengths = self.codec.encode(projected - self.centroids[centroids], threads=threads)
+        codes, lengths = self.codec.encode_around(projected, self.centroids, centroids, threads=threads)
         return CodedBatch(self.layout.pack(centroids, lengths, codes), centroids, offsets)
 
     def decode(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Decode records, uint8 [n, record bytes], to float32 [n, dim] in the projected space."""
-        return kernels.decode_records(
-            records, self.centroids, self.codec.levels, self.codec.bits, self.layout.centroid_bytes, self.unit
-        )
+        return decode_records(records, self._code_table())
 
-    def for_search(self) -> Codebook:
-        """The same codebook without what only coding needs."""
-        return replace(self, clustering=self.clustering.centroids_only())
+    def for_search(self) -> SearchCodebook:
+        """What a search needs of it, in less room."""
+        probes = probe_table(self.centroids, self.clustering.spreads)
+        return SearchCodebook(self.projection, probes, self._code_table(), self.layout)
+
+    def _code_table(self) -> CodeTable:
+        return code_table(
+            self.centroids,
+            self.codec.levels,
+            bits=self.codec.bits,
+            centroid_bytes=self.layout.centroid_bytes,
+            unit=self.unit,
+        )
 
     def to_arrays(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, object]]:
         """Named arrays and attributes, as `from_arrays` takes them."""
@@ -135,6 +132,36 @@ class Codebook:
         return cls(projection, clustering, codec, layout, bool(attributes["unit"]), energy)
 
 
+@dataclass(frozen=True, slots=True)
+class SearchCodebook:
+    """The part of a codebook that a search needs."""
+
+    projection: Projection
+    probes: ProbeTable
+    """Centroids and spreads, for probing."""
+    codes: CodeTable
+    """Centroids and levels, for decoding."""
+    layout: RecordLayout
+
+    @property
+    def n_centroids(self) -> int:
+        """Number of centroids."""
+        return len(self.codes.centroids)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory that it takes."""
+        return self.projection.matrix.nbytes + self.probes.nbytes + self.codes.nbytes
+
+    def project(self, vectors: NDArray[np.floating], *, where: str = "vectors") -> NDArray[np.float32]:
+        """As `Codebook.project`."""
+        return _projected(self.projection, vectors, where)
+
+    def decode(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """As `Codebook.decode`."""
+        return decode_records(records, self.codes)
+
+
 def train_codebook(
     sample: NDArray[np.float32],
     token_ids: NDArray[np.int32] | None,
@@ -156,6 +183,15 @@ def train_codebook(
     layout = RecordLayout(dim=sample.shape[1], bits=bits, n_centroids=len(clustering.centroids))
     energy = float(np.square(residuals).mean() / max(float(np.square(picked).mean()), np.finfo(np.float32).tiny))
     return Codebook(projection, clustering, codec, layout, _all_unit(picked), energy)
+
+
+def _projected(projection: Projection, vectors: NDArray[np.floating], where: str) -> NDArray[np.float32]:
+    input_dim = projection.matrix.shape[0]
+    if vectors.ndim != 2 or vectors.shape[1] != input_dim:
+        raise VectorError(
+            f"{where}: expected shape [tokens, {input_dim}], as the index was built with, got {vectors.shape}."
+        )
+    return projection.apply(vectors)
 
 
 def _all_unit(vectors: NDArray[np.float32]) -> bool:

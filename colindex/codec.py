@@ -18,7 +18,7 @@ Random rotation before, and a length of its own for each vector, follow RaBitQ (
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -26,10 +26,12 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from colindex.errors import ParameterError, VectorError
-from colindex.kernels.reference.codes import decode_trellis, encode_trellis, trellis_states
+from colindex.kernels import chosen as kernels
+from colindex.kernels.reference import decode_trellis, trellis_states
+from colindex.kernels.reference.residuals import scaled_rows
+from colindex.threads import one_blas_thread
 
 __all__ = ["Codec", "TrellisCodec", "codec_from_arrays", "train_codec"]
 
@@ -126,15 +128,34 @@ class TrellisCodec:
             VectorError: the residuals have another dim.
         """
         residuals = _checked_residuals(residuals, self.dim)
-        codes = np.empty((len(residuals), self.code_bytes), np.uint8)
-        lengths = np.empty(len(residuals), np.float16)
+        return self._encode_chunks(lambda rows: residuals[rows], len(residuals), threads)
+
+    def encode_around(
+        self,
+        vectors: NDArray[np.float32],
+        centroids: NDArray[np.float32],
+        assigned: NDArray[np.uint32],
+        *,
+        threads: int = 1,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+        """As `encode`, of what is left of vectors, float32 [n, dim], without their centroids; some at a time."""
+
+        def residuals(rows: slice) -> NDArray[np.float32]:
+            return _checked_residuals(vectors[rows] - centroids[assigned[rows]], self.dim)
+
+        return self._encode_chunks(residuals, len(vectors), threads)
+
+    def _encode_chunks(
+        self, residuals: Callable[[slice], NDArray[np.float32]], count: int, threads: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+        codes = np.empty((count, self.code_bytes), np.uint8)
+        lengths = np.empty(count, np.float16)
 
         def code(rows: slice) -> None:
-            codes[rows], lengths[rows] = self._encode_chunk(residuals[rows])
+            codes[rows], lengths[rows] = self._encode_chunk(residuals(rows))
 
-        # BLAS threads beside ours would wait for each other's lock at every step of the trellis
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(code, _chunks(len(residuals))):
+        with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(code, _chunks(count)):
                 pass
         return codes, lengths
 
@@ -157,15 +178,10 @@ class TrellisCodec:
         return {"levels": self.levels}
 
     def _encode_chunk(self, residuals: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
-        scaled, rms = _scaled(residuals)
-        codes = encode_trellis(scaled, self.levels, self.bits)
-        directions = decode_trellis(codes, self.levels, self.bits, self.dim)
-        energy = np.square(directions).sum(axis=1)
-        factor = np.sqrt(self.dim / np.where(energy > 0, energy, np.inf))
-        with np.errstate(over="ignore"):  # a length beyond float32 is cut as well
-            lengths = np.clip(factor * rms, 0, _MAX_LENGTH).astype(np.float16)
-        codes[lengths == 0] = 0
-        return codes, lengths
+        codes, lengths = kernels.encode_residuals(residuals, self.levels, self.bits)
+        stored = np.clip(lengths, 0, _MAX_LENGTH).astype(np.float16)
+        codes[stored == 0] = 0
+        return codes, stored
 
 
 def train_codec(residuals: NDArray[np.float32], bits: int, *, seed: int, threads: int) -> TrellisCodec:
@@ -186,7 +202,7 @@ def train_codec(residuals: NDArray[np.float32], bits: int, *, seed: int, threads
         raise VectorError(f"codec sample: expected float32 [n, dim] with n >= 1, got shape {residuals.shape}.")
     dim = int(residuals.shape[1])
     chosen = np.random.default_rng(seed).permutation(len(residuals))[: max(_TRAINING_VALUES // dim, 1)]
-    scaled, rms = _scaled(_checked_residuals(residuals, dim)[np.sort(chosen)])
+    scaled, rms = scaled_rows(_checked_residuals(residuals, dim)[np.sort(chosen)])
     scaled = scaled[rms > 0]
     levels = _gaussian_levels(bits)
     for _ in range(_ROUNDS if len(scaled) else 0):
@@ -222,16 +238,6 @@ def _chunks(count: int) -> Iterator[slice]:
     return (slice(start, start + _CHUNK) for start in range(0, count, _CHUNK))
 
 
-def _scaled(residuals: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Residuals of root mean square 1, and what they were divided by, float32 [n]; zeros stay zeros."""
-    peak = np.abs(residuals).max(axis=1)  # first, so that no square leaves the range of float32
-    unit = residuals / np.where(peak > 0, peak, 1)[:, None]
-    rms = np.sqrt(np.square(unit).mean(axis=1, dtype=np.float32))
-    scaled = np.asarray(unit / np.where(rms > 0, rms, 1)[:, None], np.float32)
-    with np.errstate(over="ignore"):
-        return scaled, rms * peak
-
-
 def _gaussian_levels(bits: int) -> NDArray[np.float32]:
     """Levels to start from, float32 [256]: quantiles, in the order of the rank map of `bits`."""
     states = np.arange(_STATES)
@@ -249,7 +255,7 @@ def _refined(levels: NDArray[np.float32], scaled: NDArray[np.float32], bits: int
     dim = scaled.shape[1]
 
     def sums(rows: slice) -> NDArray[np.float64]:
-        states = trellis_states(encode_trellis(scaled[rows], levels, bits), bits, dim).ravel()
+        states = trellis_states(kernels.encode_trellis(scaled[rows], levels, bits), bits, dim).ravel()
         count = np.bincount(states, minlength=_STATES)
         return np.stack([count, np.bincount(states, scaled[rows].ravel(), minlength=_STATES)])
 

@@ -70,7 +70,8 @@ class Encoder:
 
         Args:
             name: `minilm`, a folder (Stanford ColBERT, PyLate, MultiVectorEncoder, or any plain encoder), or a name on
-                the Hugging Face hub. Plain encoders give their token vectors, normalised.
+                the Hugging Face hub. Plain encoders give the vectors of a text's own tokens, normalised: not those of
+                [CLS], [SEP] and their like.
             device: `cpu`, `cuda`, `cuda:1`, ...; None takes a GPU where there is one.
             batch_size: texts that go through the model together.
             max_tokens: longer documents are cut to this; None keeps the checkpoint's own length.
@@ -125,14 +126,18 @@ class Encoder:
         Returns:
             Vectors [tokens, dim], float16 where the model normalises (its unit vectors lose about 0.0002 of their
             length in it), else float32; token ids, and spans in characters of `Document.content`. Markers, prompts and
-            special tokens have the span (0, 0). A document without any text may have no tokens.
+            special tokens have the span (0, 0). A document without any text has no tokens, unless its model was
+            trained to match markers or special tokens.
         """
         texts = [document if isinstance(document, str) else document.content for document in documents]
         ids = [str(at) if isinstance(item, str) else item.id for at, item in enumerate(documents)]
         return self._batch(ids, self._encode(texts, "document", progress), "document")
 
     def encode_queries(self, texts: Sequence[str]) -> TokenBatch:
-        """Encode queries: float32 vectors [tokens, dim], ids `"0"`, `"1"`, ... in the order of the texts."""
+        """Encode queries: float32 vectors [tokens, dim], ids `"0"`, `"1"`, ... in the order of the texts.
+
+        As of documents, a text that says nothing may have no tokens; every document matches it equally, with 0.
+        """
         ids = [str(position) for position in range(len(texts))]
         return self._batch(ids, self._encode(texts, "query", None), "query")
 

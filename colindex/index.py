@@ -30,7 +30,7 @@ from colindex.errors import EncoderMismatchError, ParameterError, QueryError
 from colindex.fingerprint import fingerprint_difference
 from colindex.params import BuildParams, SearchParams, parse_bytes
 from colindex.progress import Report, silent
-from colindex.search import Ranked, Snapshot, search, search_exact
+from colindex.search import Ranked, Snapshot, search, search_each, search_exact
 from colindex.sources import TextSource, VectorSource
 from colindex.spool import decode_document
 from colindex.storage.blocks import BlockStore, SegmentBlocks, ShardBlocks
@@ -221,15 +221,22 @@ class Index:
         """`search_vectors` for several queries; an exact search reads the records once for all of them."""
         params = params or SearchParams()
         k, projected = _checked_k(k), [self._projected(query) for query in queries]
-        exact = self._is_exact(params)
         with self._blas.limit(limits=1, user_api="blas"):
-            if exact:
+            if self._is_exact(params):
                 ranked = search_exact(self._snapshot, projected, k, self._threads)[0]
-            else:
-                with ThreadPoolExecutor(self._threads) as pool:
-                    one = partial(search, self._snapshot, k=k, params=params)
-                    ranked = [found for found, _ in pool.map(one, projected)]
-        return [self._hits(found) for found in ranked]
+                return [self._hits(found) for found in ranked]
+            parts = [range(thread, len(projected), self._threads) for thread in range(self._threads)]
+
+            def hits_of(part: range) -> list[list[Hit]]:
+                found = search_each(self._snapshot, (projected[number] for number in part), k, params)
+                return [self._hits(ranked) for ranked in found]
+
+            answers: list[list[Hit]] = [[] for _ in projected]
+            with ThreadPoolExecutor(self._threads) as pool:
+                for part, some in zip(parts, pool.map(hits_of, parts), strict=True):
+                    for number, hits in zip(part, some, strict=True):
+                        answers[number] = hits
+            return answers
 
     def encode_query(self, query: str) -> NDArray[np.float32]:
         """Token vectors of a query, float32 [query tokens, input_dim].

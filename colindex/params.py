@@ -82,17 +82,26 @@ class SearchParams:
     """Centroids probed for each query token."""
     candidates: int = 512
     """At most this many documents are refined; fewer where the top k is settled earlier."""
+    margin: float = 2.5
+    """A candidate is given up when it would have to beat its estimate by this many standard deviations more than the
+    candidates refined so far do on average; infinity refines them all."""
     exact: bool | None = None
     """Score every document; None does so where the index is so small that it is faster."""
 
     def __post_init__(self) -> None:
         _within("nprobe", self.nprobe, 1, 2**20)
         _within("candidates", self.candidates, 1, 2**24)
+        _not_negative("margin", self.margin)
 
 
 def _within(name: str, value: object, low: int, high: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise ParameterError(f"{name}: expected a whole number from {low:,} to {high:,}, got {value!r}.")
+
+
+def _not_negative(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:  # NaN is not
+        raise ParameterError(f"{name}: expected a number, 0 or more, got {value!r}.")
 
 
 def _one_of(name: str, value: object, choices: tuple[int, ...]) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colindex.errors import ParameterError
-from colindex.kernels.reference import ward_labels
+from colindex.kernels.chosen import ward_labels
 from colindex.types import PooledBatch, SourceTokens, TokenBatch
 
 __all__ = ["pool"]

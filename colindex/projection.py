@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from colindex.errors import VectorError
-from colindex.fixed_point import on_grid
+from colindex.kernels import chosen as kernels
 
 __all__ = ["Projection", "learn_projection"]
 
 _BLOCK = 4096
-"""Rows at a time: bounds the float64 copy at 64 MiB for 1,024 dimensions."""
+"""Rows at a time: what is made of them is made in memory that was used before."""
 _UNIT_TOLERANCE = 1e-2
 
 
@@ -46,11 +47,12 @@ class Projection:
         """Values in a vector after the projection."""
         return int(self.matrix.shape[1])
 
-    def apply(self, vectors: NDArray[Any]) -> NDArray[np.float32]:
+    def apply(self, vectors: NDArray[Any], into: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Project rows; the result of a row depends on that row alone, to the last bit.
 
         Args:
             vectors: float16 or float32 [n, input_dim].
+            into: float32 [n, dim] to write to, instead of a new array.
 
         Returns:
             float32 [n, dim].
@@ -63,11 +65,10 @@ class Projection:
                 f"vectors: expected shape [tokens, {self.input_dim}], got {vectors.shape}; "
                 "use the encoder that the index was built with."
             )
-        matrix = on_grid(self.matrix.T).T
-        projected = np.empty((len(vectors), self.dim), np.float32)
+        projected = np.empty((len(vectors), self.dim), np.float32) if into is None else into
         for start in range(0, len(vectors), _BLOCK):
-            rows = on_grid(vectors[start : start + _BLOCK]) @ matrix
-            projected[start : start + _BLOCK] = _unit(rows) if self.renormalize else rows
+            part = slice(start, start + _BLOCK)
+            projected[part] = kernels.project(vectors[part], self.matrix, self.renormalize)
         return projected
 
 
@@ -103,7 +104,8 @@ def _principal_axes(sample: NDArray[Any], dim: int) -> NDArray[np.float64]:
 
 def _random_rotation(dim: int, seed: int) -> NDArray[np.float64]:
     """A uniformly random orthogonal matrix, float64 [dim, dim]."""
-    orthogonal, triangular = np.linalg.qr(np.random.default_rng(seed).standard_normal((dim, dim)))
+    with threadpool_limits(1, user_api="blas"):  # a small matrix: threads would only wait for each other
+        orthogonal, triangular = np.linalg.qr(np.random.default_rng(seed).standard_normal((dim, dim)))
     return np.asarray(orthogonal * np.sign(np.diag(triangular)))
 
 
@@ -116,8 +118,3 @@ def _all_unit(sample: NDArray[Any]) -> bool:
         ]
     )
     return bool(len(lengths) and (np.abs(lengths - 1) <= _UNIT_TOLERANCE).all())
-
-
-def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    lengths = np.sqrt((rows * rows).sum(axis=1, keepdims=True))
-    return rows / np.where(lengths > 0, lengths, 1)  # a zero row stays zero

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,8 @@ from colindex.sources import Source, TextSource
 from colindex.spool import CHUNK_DOCUMENTS, Spool, decode_document
 from colindex.staging import Staging, State
 from colindex.storage.directory import require_space
-from colindex.types import Document, TokenBatch
+from colindex.threads import one_blas_thread
+from colindex.types import Document
 
 __all__ = ["Sample", "Vectors", "draw_sample"]
 
@@ -41,46 +43,70 @@ class Sample:
     """Holds at least the chosen documents' vectors."""
     chosen: NDArray[np.bool_] | None
     """Which documents of the spool, in its order; None for all."""
+    first_documents: NDArray[np.int64]
+    """The number of each chunk's first document, int64 [chunks + 1]."""
     tokens_in_corpus: int
     """Stored vectors of the whole corpus, exact or estimated."""
 
-    def batches(self) -> Iterator[Vectors]:
-        """The sample, chunk by chunk."""
-        first = 0
-        for number in range(self.spool.chunk_count()):
-            tokens = self.spool.tokens(number).tokens
-            rows = self._rows(tokens, first)
-            first += len(tokens)
-            yield tokens.vectors[rows], None if tokens.token_ids is None else tokens.token_ids[rows]
-
-    def _rows(self, tokens: TokenBatch, first: int) -> NDArray[np.bool_] | slice:
-        if self.chosen is None:
-            return slice(None)
-        return np.repeat(self.chosen[first : first + len(tokens)], np.diff(tokens.offsets))
+    @property
+    def input_dim(self) -> int:
+        """Values in a vector before the projection."""
+        return self.spool.tokens(0).tokens.dim
 
     def some(self, count: int, seed: int) -> NDArray[np.float32]:
         """About `count` vectors from all over the sample, float32 [n, input_dim]."""
         rng = np.random.default_rng(seed)
         total = max(1, round(self.tokens_in_corpus if self.chosen is None else self._expected()))
         share = min(1.0, count / total)
-        parts = [vectors[rng.random(len(vectors)) < share] for vectors, _ in self.batches()]
+        parts = [vectors[rng.random(len(vectors)) < share] for vectors, _ in map(self._chunk, self._chunks())]
         found = np.concatenate(parts).astype(np.float32)
         if len(found):
             return found
-        return np.concatenate([vectors for vectors, _ in self.batches()]).astype(np.float32)  # a handful in all
+        # a handful in all
+        return np.concatenate([self._chunk(number)[0] for number in self._chunks()]).astype(np.float32)
+
+    def projected(
+        self, projection: Projection, *, threads: int = 1
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32] | None]:
+        """The whole sample in the stored space: float32 [n, dim] and vocabulary ids [n]."""
+        starts = np.concatenate([[0], np.cumsum([self._count(number) for number in self._chunks()])])
+        vectors = np.empty((int(starts[-1]), projection.dim), np.float32)
+        ids = np.zeros(len(vectors), np.int32)
+
+        def project(number: int) -> bool:
+            part = slice(starts[number], starts[number + 1])
+            unprojected, of_part = self._chunk(number)
+            projection.apply(unprojected, into=vectors[part])
+            if of_part is not None:
+                ids[part] = of_part
+            return of_part is not None
+
+        with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+            all_have_ids = all(list(pool.map(project, self._chunks())))
+        return vectors, ids if all_have_ids else None
+
+    def _chunks(self) -> range:
+        return range(self.spool.chunk_count())
+
+    def _chunk(self, number: int) -> Vectors:
+        tokens = self.spool.tokens(number).tokens
+        if self.chosen is None:
+            return tokens.vectors, tokens.token_ids
+        rows = np.repeat(self._chosen_of(number), np.diff(tokens.offsets))
+        return tokens.vectors[rows], None if tokens.token_ids is None else tokens.token_ids[rows]
+
+    def _count(self, number: int) -> int:
+        """Vectors of the sample in a chunk, counted without reading them."""
+        counts = np.diff(self.spool.token_offsets(number))
+        return int(counts.sum() if self.chosen is None else counts[self._chosen_of(number)].sum())
+
+    def _chosen_of(self, number: int) -> NDArray[np.bool_]:
+        chosen = np.ones(0, np.bool_) if self.chosen is None else self.chosen
+        return chosen[self.first_documents[number] : self.first_documents[number + 1]]
 
     def _expected(self) -> float:
         chosen = np.ones(1, np.bool_) if self.chosen is None else self.chosen
         return self.tokens_in_corpus * float(chosen.mean())
-
-    def projected(self, projection: Projection) -> tuple[NDArray[np.float32], NDArray[np.int32] | None]:
-        """The whole sample in the stored space: float32 [n, dim] and vocabulary ids [n]."""
-        parts = [(projection.apply(vectors), ids) for vectors, ids in self.batches()]
-        ids = [ids for _, ids in parts if ids is not None]
-        return (
-            np.concatenate([vectors for vectors, _ in parts]),
-            np.concatenate(ids) if len(ids) == len(parts) else None,
-        )
 
 
 def draw_sample(source: Source, staging: Staging, state: State, report: Report) -> Sample:
@@ -93,8 +119,7 @@ def draw_sample(source: Source, staging: Staging, state: State, report: Report) 
         return _encode_chosen(source, staging, chosen, report)
     if isinstance(source, TextSource):
         _encode_all(source, staging.spool, state, report)
-    tokens = sum(staging.spool.token_count(number) for number in range(staging.spool.chunk_count()))
-    return Sample(staging.spool, chosen, tokens)
+    return Sample(staging.spool, chosen, *_counted(staging.spool))
 
 
 def _sample_tokens(params: BuildParams, source: Source, staging: Staging) -> int:
@@ -125,8 +150,16 @@ def _encode_chosen(source: TextSource, staging: Staging, chosen: NDArray[np.bool
             staging.sample.write_tokens(number, source.encode(documents))
         done += len(documents)
         report(Progress("sample", done, total))
-    tokens = sum(staging.sample.token_count(number) for number in range(staging.sample.chunk_count()))
-    return Sample(staging.sample, None, round(tokens * len(chosen) / total))
+    first_documents, tokens = _counted(staging.sample)
+    return Sample(staging.sample, None, first_documents, round(tokens * len(chosen) / total))
+
+
+def _counted(spool: Spool) -> tuple[NDArray[np.int64], int]:
+    """The number of each chunk's first document, and of all vectors."""
+    offsets = [spool.token_offsets(number) for number in range(spool.chunk_count())]
+    return np.concatenate([[0], np.cumsum([len(of_chunk) - 1 for of_chunk in offsets])]), sum(
+        int(of_chunk[-1]) for of_chunk in offsets
+    )
 
 
 def _chosen_documents(spool: Spool, chosen: NDArray[np.bool_]) -> Iterator[Document]:

@@ -3,8 +3,8 @@
 1. *Probe*: the best centroids of each query token.
 2. *Gather*: walk their postings; every document met gets an estimate of its score, without touching its records.
 3. *Fetch*: read the records of the best candidates, a round at a time, with the next rounds' reads in flight.
-4. *Refine*: decode the records and score them with MaxSim. Stop after a round when no remaining candidate would plausibly
-   reach the top k, judged by how far refined scores lay above their estimates so far.
+4. *Refine*: decode the records and score them with MaxSim. The next round takes the candidates that would plausibly reach the
+   top k, judged by how far refined scores lay above their estimates so far; when there are none, stop.
 5. *Fill*: if fewer than k documents were met, probe wider, and at the end take every document.
 
 With `exact` every document is fetched and refined, several queries in one pass over the records.
@@ -16,38 +16,38 @@ its records and the query alone: not on the candidates beside it, the cache, or 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from colindex.codebook import Codebook
-from colindex.kernels import reference as kernels
+from colindex.codebook import SearchCodebook
+from colindex.kernels import chosen as kernels
 from colindex.params import SearchParams
 from colindex.storage.blocks import BlockStore, FetchCounters
 from colindex.storage.reads import BLOCK_BYTES
 from colindex.storage.segments import SegmentReader
 from colindex.types import SearchStats
 
-__all__ = ["Ranked", "Snapshot", "candidates", "search", "search_exact"]
+__all__ = ["Ranked", "Snapshot", "candidates", "search", "search_each", "search_exact"]
 
+FIRST_ROUND = 48
+"""Documents refined before anything is known of how good estimates are."""
 ROUND = 64
-"""Documents fetched and refined together."""
-AHEAD = 2
-"""Rounds whose reads are in flight while one is refined."""
+"""At most this many documents are refined together afterwards."""
+AHEAD = 64
+"""Documents whose reads are in flight beyond those of the round that is refined."""
 TOKENS_AT_ONCE = 8192
-"""Vectors decoded at a time: 4 MiB at 128 dims, which stays in the processor's cache."""
-MARGIN = 2.5
-"""Standard deviations of (refined - estimated) that a candidate is granted before it is given up (docs/LOG.md)."""
+"""Vectors that an exact search fetches at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """One generation of an index, open for searching."""
 
-    codebook: Codebook
+    codebook: SearchCodebook
     segments: tuple[SegmentReader, ...]
     store: BlockStore
     firsts: NDArray[np.int64]
@@ -119,8 +119,12 @@ class _Tally:
     postings: int = 0
     gathered: int = 0
     candidates: int = 0
-    fetched: FetchCounters = field(default_factory=FetchCounters)
+    fetched: list[FetchCounters] = field(default_factory=list)
     _mark: float = field(default_factory=time.perf_counter)
+
+    def mark(self) -> None:
+        """Begin to count from now: the time since the last lap was another query's."""
+        self._mark = time.perf_counter()
 
     def lap(self, stage: str) -> None:
         """Charge the time since the last lap to a stage."""
@@ -134,27 +138,43 @@ class _Tally:
             postings=self.postings,
             gathered=self.gathered,
             candidates=self.candidates,
-            bytes_read=self.fetched.bytes_read,
-            reads=self.fetched.reads,
-            cache_hits=self.fetched.hits,
-            cache_misses=self.fetched.misses,
-            prefetch_hits=self.fetched.prefetch_hits,
+            bytes_read=sum(fetched.bytes_read for fetched in self.fetched),
+            reads=sum(fetched.reads for fetched in self.fetched),
+            cache_hits=sum(fetched.hits for fetched in self.fetched),
+            cache_misses=sum(fetched.misses for fetched in self.fetched),
+            prefetch_hits=sum(fetched.prefetch_hits for fetched in self.fetched),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A query after stages 1 and 2, the first reads of stage 3 in flight."""
+
+    query: NDArray[np.float32]
+    estimated: Ranked
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    tally: _Tally
 
 
 def search(snapshot: Snapshot, query: NDArray[np.float32], k: int, params: SearchParams) -> tuple[Ranked, SearchStats]:
     """The k best documents for a projected query, float32 [query tokens, dim], by candidates and refinement."""
-    tally = _Tally()
-    wanted = min(k, snapshot.documents)
-    nprobe = params.nprobe
-    while True:
-        estimated = _gather(snapshot, query, nprobe, max(params.candidates, 2 * k), tally)
-        if len(estimated) >= wanted or nprobe >= len(snapshot.codebook.centroids):
-            break
-        nprobe *= 4
-    if len(estimated) < wanted:
-        estimated = _with_unmet(snapshot, estimated)
-    return _refine(snapshot, query, estimated, k, tally), tally.stats()
+    prepared = _prepare(snapshot, query, k, params)
+    return _refine(snapshot, prepared, k, params.margin), prepared.tally.stats()
+
+
+def search_each(
+    snapshot: Snapshot, queries: Iterable[NDArray[np.float32]], k: int, params: SearchParams
+) -> Iterator[Ranked]:
+    """`search` for one query after the other: while one is refined, the first reads of the next are in flight."""
+    prepared: _Prepared | None = None
+    for query in queries:
+        following = _prepare(snapshot, query, k, params)
+        if prepared is not None:
+            yield _refine(snapshot, prepared, k, params.margin)
+        prepared = following
+    if prepared is not None:
+        yield _refine(snapshot, prepared, k, params.margin)
 
 
 def candidates(snapshot: Snapshot, query: NDArray[np.float32], nprobe: int, limit: int) -> Ranked:
@@ -162,18 +182,33 @@ def candidates(snapshot: Snapshot, query: NDArray[np.float32], nprobe: int, limi
     return _gather(snapshot, query, nprobe, limit, _Tally())
 
 
+def _prepare(snapshot: Snapshot, query: NDArray[np.float32], k: int, params: SearchParams) -> _Prepared:
+    """Stages 1 and 2, and stage 5 where too few documents were met; announces the first reads."""
+    tally = _Tally()
+    wanted, nprobe = min(k, snapshot.documents), params.nprobe
+    while True:
+        estimated = _gather(snapshot, query, nprobe, max(params.candidates, 2 * k), tally)
+        if len(estimated) >= wanted or nprobe >= snapshot.codebook.n_centroids:
+            break
+        nprobe *= 4
+    if len(estimated) < wanted:
+        estimated = _with_unmet(snapshot, estimated)
+    starts, ends = snapshot.byte_ranges(estimated.documents)
+    snapshot.store.prefetch_ranges(starts[: FIRST_ROUND + AHEAD], ends[: FIRST_ROUND + AHEAD])
+    return _Prepared(query, estimated, starts, ends, tally)
+
+
 def _gather(snapshot: Snapshot, query: NDArray[np.float32], nprobe: int, limit: int, tally: _Tally) -> Ranked:
     """Stages 1 and 2: the best candidates of all segments, by estimated score."""
-    clustering = snapshot.codebook.clustering
-    ids, scores = kernels.top_centroids(query, clustering.centroids, nprobe, clustering.spreads)
+    ids, scores = kernels.top_centroids(query, snapshot.codebook.probes, nprobe)
     tally.lap("probe")
     best, met = _NONE, 0
     for segment, first in zip(snapshot.segments, snapshot.firsts.tolist(), strict=False):
-        documents, estimates, walked = kernels.gather(
-            ids, scores, segment.postings, segment.postings_offsets, len(segment.offsets) - 1
+        documents, estimates, met_here, walked = kernels.gather(
+            ids, scores, segment.postings, segment.postings_offsets, len(segment.offsets) - 1, limit
         )
-        best = best.merged(Ranked.best(documents.astype(np.int64) + first, estimates, limit), limit)
-        met += len(documents)
+        best = best.merged(Ranked(documents.astype(np.int64) + first, estimates), limit)
+        met += met_here
         tally.postings += walked
     tally.gathered = met
     tally.lap("gather")
@@ -187,49 +222,89 @@ def _with_unmet(snapshot: Snapshot, estimated: Ranked) -> Ranked:
     return Ranked(documents, np.concatenate([estimated.scores, np.full(len(unmet), -np.inf, np.float32)]))
 
 
-def _refine(snapshot: Snapshot, query: NDArray[np.float32], estimated: Ranked, k: int, tally: _Tally) -> Ranked:
+def _refine(snapshot: Snapshot, prepared: _Prepared, k: int, margin: float) -> Ranked:
     """Stages 3 and 4, round by round, best estimates first."""
+    estimated, starts, ends, tally = prepared.estimated, prepared.starts, prepared.ends, prepared.tally
     best, gaps = _NONE, np.empty(0, np.float32)
-    starts, ends = snapshot.byte_ranges(estimated.documents)
-    snapshot.store.prefetch_ranges(starts[: AHEAD * ROUND], ends[: AHEAD * ROUND])
-    for begin in range(0, len(estimated), ROUND):
-        stop = min(begin + ROUND, len(estimated))
-        if len(best) == k and _settled(best, gaps, float(estimated.scores[begin])):
-            break
-        ahead = slice(begin + AHEAD * ROUND, stop + AHEAD * ROUND)
-        snapshot.store.prefetch_ranges(starts[ahead], ends[ahead])
+    begin, stop, announced = 0, min(max(FIRST_ROUND, k), len(estimated)), FIRST_ROUND + AHEAD
+    tally.mark()
+    while begin < stop:
         content, fetched = snapshot.store.fetch_ranges(starts[begin:stop], ends[begin:stop])
-        tally.fetched = tally.fetched + fetched
+        tally.fetched.append(fetched)
         tally.lap("fetch")
-        scores = _score(snapshot.codebook, query, content, ends[begin:stop] - starts[begin:stop])
-        best = best.merged(Ranked(estimated.documents[begin:stop], scores), k)
         estimates = estimated.scores[begin:stop]
+        scores = _score(snapshot.codebook, prepared.query, content, ends[begin:stop] - starts[begin:stop])
+        best = best.merged(Ranked(estimated.documents[begin:stop], scores), k)
         known = np.isfinite(scores) & np.isfinite(estimates)  # not of empty documents, nor of those that no probe met
         gaps = np.concatenate([gaps, scores[known] - estimates[known]])
         tally.candidates += stop - begin
+        begin = stop
+        plausible = _plausible(best, gaps, estimated.scores[begin:], k, margin)
+        stop = begin + min(plausible, ROUND)
+        announced = max(announced, begin + min(plausible, ROUND + AHEAD))
+        snapshot.store.prefetch_ranges(starts[begin:announced], ends[begin:announced])
         tally.lap("refine")
+    snapshot.store.forget_ranges(starts[begin:announced], ends[begin:announced])
     return best
 
 
-def _settled(best: Ranked, gaps: NDArray[np.float32], estimate: float) -> bool:
-    """Whether a document of this estimated score would not plausibly reach the k best."""
-    if not len(gaps) or not np.isfinite(estimate):
-        return False  # nothing to judge by
-    return bool(estimate + gaps.mean() + MARGIN * gaps.std() < best.scores[-1])
+def _plausible(best: Ranked, gaps: NDArray[np.float32], estimates: NDArray[np.float32], k: int, margin: float) -> int:
+    """How many of the next documents, estimates falling, would plausibly reach the k best."""
+    if len(best) < k or not len(gaps) or not np.isfinite(margin) or not np.isfinite(estimates).all():
+        return len(estimates)  # there is room, or nothing to judge by
+    least = best.scores[-1] - (gaps.mean() + margin * gaps.std())
+    return int(np.count_nonzero(estimates >= least))
 
 
 def _score(
-    codebook: Codebook, query: NDArray[np.float32], content: NDArray[np.uint8], sizes: NDArray[np.int64]
+    codebook: SearchCodebook, query: NDArray[np.float32], content: NDArray[np.uint8], sizes: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """MaxSim of the documents whose records, `sizes` bytes each, lie end to end."""
-    records = content.reshape(-1, codebook.layout.record_bytes)
-    offsets = np.concatenate([[0], np.cumsum(sizes // codebook.layout.record_bytes)])
-    scores = np.empty(len(sizes), np.float32)
-    for begin, stop in _groups(offsets):
-        rows = slice(int(offsets[begin]), int(offsets[stop]))
-        vectors = codebook.decode(records[rows])
-        scores[begin:stop] = kernels.maxsim(query, vectors, offsets[begin : stop + 1] - offsets[begin])
-    return scores
+    record_bytes = codebook.layout.record_bytes
+    offsets = np.zeros(len(sizes) + 1, np.int64)
+    np.cumsum(sizes // record_bytes, out=offsets[1:])
+    return kernels.score_records(query, content.reshape(-1, record_bytes), offsets, codebook.codes)
+
+
+def search_exact(
+    snapshot: Snapshot, queries: Sequence[NDArray[np.float32]], k: int, threads: int = 1
+) -> tuple[list[Ranked], SearchStats]:
+    """The k best documents for each projected query, with every document scored: one pass over all records."""
+    tally = _Tally()
+    bests = [_NONE] * len(queries)
+    with ThreadPoolExecutor(threads) as pool:
+        for documents, offsets, records in _all_documents(snapshot, tally):
+
+            def raised(
+                query: NDArray[np.float32],
+                best: Ranked,
+                documents: NDArray[np.int64] = documents,
+                offsets: NDArray[np.int64] = offsets,
+                records: NDArray[np.uint8] = records,
+            ) -> Ranked:
+                scores = kernels.score_records(query, records, offsets, snapshot.codebook.codes)
+                return best.merged(Ranked.best(documents, scores, k), k)
+
+            bests = list(pool.map(raised, queries, bests))
+            tally.lap("refine")
+    tally.gathered = tally.candidates = snapshot.documents * len(queries)
+    return bests, tally.stats()
+
+
+def _all_documents(
+    snapshot: Snapshot, tally: _Tally
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]]:
+    """Numbers, offsets and records of all documents, some at a time."""
+    record_bytes = snapshot.codebook.layout.record_bytes
+    for segment, first in zip(range(len(snapshot.segments)), snapshot.firsts.tolist(), strict=False):
+        offsets = snapshot.segments[segment].offsets.astype(np.int64)
+        for begin, stop in _groups(offsets):
+            edges = snapshot.store.base(segment) * BLOCK_BYTES + offsets[[begin, stop]] * record_bytes
+            content, fetched = snapshot.store.fetch_ranges(edges[:1], edges[1:])
+            tally.fetched.append(fetched)
+            tally.lap("fetch")
+            records = content.reshape(-1, record_bytes)
+            yield np.arange(first + begin, first + stop), offsets[begin : stop + 1] - offsets[begin], records
 
 
 def _groups(offsets: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
@@ -240,43 +315,3 @@ def _groups(offsets: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         stop = min(max(stop, begin + 1), len(offsets) - 1)
         yield begin, stop
         begin = stop
-
-
-def search_exact(
-    snapshot: Snapshot, queries: Sequence[NDArray[np.float32]], k: int, threads: int = 1
-) -> tuple[list[Ranked], SearchStats]:
-    """The k best documents for each projected query, with every document scored: one pass over all records."""
-    tally = _Tally()
-    bests = [_NONE] * len(queries)
-    with ThreadPoolExecutor(threads) as pool:
-        for documents, offsets, vectors in _all_documents(snapshot, tally):
-
-            def raised(
-                query: NDArray[np.float32],
-                best: Ranked,
-                documents: NDArray[np.int64] = documents,
-                offsets: NDArray[np.int64] = offsets,
-                vectors: NDArray[np.float32] = vectors,
-            ) -> Ranked:
-                return best.merged(Ranked.best(documents, kernels.maxsim(query, vectors, offsets), k), k)
-
-            bests = list(pool.map(raised, queries, bests))
-            tally.lap("refine")
-    tally.gathered = tally.candidates = snapshot.documents * len(queries)
-    return bests, tally.stats()
-
-
-def _all_documents(
-    snapshot: Snapshot, tally: _Tally
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
-    """Numbers, offsets and decoded vectors of all documents, some at a time."""
-    record_bytes = snapshot.codebook.layout.record_bytes
-    for segment, first in zip(range(len(snapshot.segments)), snapshot.firsts.tolist(), strict=False):
-        offsets = snapshot.segments[segment].offsets.astype(np.int64)
-        for begin, stop in _groups(offsets):
-            edges = snapshot.store.base(segment) * BLOCK_BYTES + offsets[[begin, stop]] * record_bytes
-            content, fetched = snapshot.store.fetch_ranges(edges[:1], edges[1:])
-            tally.fetched = tally.fetched + fetched
-            tally.lap("fetch")
-            vectors = snapshot.codebook.decode(content.reshape(-1, record_bytes))
-            yield np.arange(first + begin, first + stop), offsets[begin : stop + 1] - offsets[begin], vectors

@@ -10,13 +10,14 @@ Every document's id is also kept as a 64-bit hash, so that a duplicate is found 
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import xxhash
@@ -147,9 +148,9 @@ class Spool:
     def write_documents(self, chunk: int, documents: Sequence[Document]) -> None:
         """Keep a chunk of documents."""
         rows = b"\n".join(encode_document(document) for document in documents)
-        self._write(
-            self.folder / f"{chunk:06d}.documents", zstandard.ZstdCompressor(write_checksum=True).compress(rows)
-        )
+        frame = zstandard.ZstdCompressor(write_checksum=True).compress(rows)
+        with self._whole(self.folder / f"{chunk:06d}.documents", len(frame)) as file:
+            file.write(frame)
 
     def payloads(self, chunk: int) -> list[bytes]:
         """The documents of a chunk as `encode_document` wrote them."""
@@ -166,9 +167,9 @@ class Spool:
         columns["ids"] = np.frombuffer(json.dumps(batch.tokens.ids).encode("utf-8"), np.uint8)
         if batch.source is not None:
             columns |= _columns("source_", batch.source, ("offsets", "stored", "token_ids", "spans"))
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **columns)
-        self._write(self.folder / f"{chunk:06d}.tokens", buffer.getbuffer())
+        size = sum(column.nbytes for column in columns.values())
+        with self._whole(self.folder / f"{chunk:06d}.tokens", size) as file:
+            np.savez(file, allow_pickle=False, **columns)
 
     def has_documents(self, chunk: int) -> bool:
         """Whether this chunk's documents are here."""
@@ -180,12 +181,7 @@ class Spool:
 
     def tokens(self, chunk: int) -> PooledBatch:
         """The token vectors of a chunk."""
-        path = self.folder / f"{chunk:06d}.tokens"
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                columns = {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise CorruptIndexError(f"{path}: the spooled vectors are damaged ({error}); build again.") from error
+        columns = self._read(chunk)
         source = {name: columns.pop(name) for name in list(columns) if name.startswith("source_")}
         ids = json.loads(columns.pop("ids").tobytes())
         return PooledBatch(
@@ -193,26 +189,40 @@ class Spool:
             SourceTokens(**{name.removeprefix("source_"): array for name, array in source.items()}) if source else None,
         )
 
-    def token_count(self, chunk: int) -> int:
-        """Number of vectors in a chunk, read without them."""
-        with np.load(self.folder / f"{chunk:06d}.tokens", allow_pickle=False) as file:
-            return int(file["offsets"][-1])
+    def token_offsets(self, chunk: int) -> NDArray[np.int64]:
+        """Where each document's vectors start and end, int64 [documents + 1], read without them."""
+        return np.asarray(self._read(chunk, ("offsets",))["offsets"], np.int64)
 
     def ids(self, chunk: int) -> list[str]:
         """The external ids of a chunk."""
         if self.has_documents(chunk):
             return [str(json.loads(payload)[0]) for payload in self.payloads(chunk)]
-        return list(self.tokens(chunk).tokens.ids)
+        return [str(id_) for id_ in json.loads(self._read(chunk, ("ids",))["ids"].tobytes())]
+
+    def document_count(self, chunk: int) -> int:
+        """Number of documents in a chunk."""
+        return len(self.payloads(chunk)) if self.has_documents(chunk) else len(self.token_offsets(chunk)) - 1
 
     def chunk_count(self) -> int:
         """Number of chunks from the first on that are here without a gap."""
         return next(n for n in itertools.count() if not (self.has_documents(n) or self.has_tokens(n)))
 
-    def _write(self, path: Path, content: bytes | memoryview) -> None:
+    def _read(self, chunk: int, names: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+        """Some columns of a chunk of vectors, or all."""
+        path = self.folder / f"{chunk:06d}.tokens"
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in names or file.files}
+        except (KeyError, OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise CorruptIndexError(f"{path}: the spooled vectors are damaged ({error}); build again.") from error
+
+    @contextmanager
+    def _whole(self, path: Path, size: int) -> Iterator[BinaryIO]:
         """Make the whole file appear at once; a kill leaves a temporary file that the next attempt overwrites."""
-        require_space(self.folder, len(content), "the next part of the build's spool")
+        require_space(self.folder, size, "the next part of the build's spool")
         temporary = path.with_suffix(".partial")
-        temporary.write_bytes(content)
+        with temporary.open("wb") as file:
+            yield file
         temporary.replace(path)
 
 

@@ -1,56 +1,55 @@
 """The block cache: records larger than memory, read through a fixed number of slots.
 
-All segments' shard files, end to end, form one address space of 4096-byte blocks. `BlockStore` answers for any of them:
+All segments' shard files, end to end, form one address space of 4096-byte blocks. `BlockStore` answers for any byte of it:
 
-1. **Look up** the wanted blocks in the table (see `eviction`) and copy those held out of the arena. One lock, held for this.
-2. **Plan and announce** the missing ones, so that all their reads are in flight. Then, batch by batch, while the rest arrives:
-3. **Read** the batch straight into the caller's array (see `reads`), without the lock.
-4. **Check** each block against its checksum (xxh3_64, low 32 bits). A wrong block is an error and is never kept.
-5. **Keep** what was read: admit the blocks under the lock and copy them into their slots.
+1. **Divide** `cache_bytes`: a quarter, at most 8 MiB, is staging, where reads under way and prefetched blocks are; the rest
+   is the arena, one slot a block, with its bookkeeping (see `eviction`).
+2. **Open** the files, past the page cache where the file system allows it.
+3. **Fetch** and **prefetch** through one of two bodies: `NativeFetcher`, or `PythonFetcher` where the extension was not compiled.
 
-The arena is one anonymous mapping made at the start, `cache_bytes // (4096 + bookkeeping)` slots: the bound holds by
-construction, and nothing grows. Two threads that miss one block both read it; the second finds it admitted and keeps nothing.
-Reads name their offset (`preadv`), so a forked child may go on reading; its arena is its own copy.
+Arena and staging are anonymous mappings of fixed size: the bound holds by construction, and nothing grows. A forked child may
+go on reading: its arena is its own copy, and reads under way stay its parent's.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-import threading
 import weakref
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
-from colindex.storage.errors import CorruptIndexError, StorageError
+from colindex.storage.block_space import FetchCounters, Fetcher, PrefetchRule, Space, raise_closed, running_sums
+from colindex.storage.errors import CorruptIndexError
 from colindex.storage.eviction import SLOT_BYTES, BlockTable
-from colindex.storage.reads import (
-    BLOCK_BYTES,
-    Int64s,
-    announce,
-    assemble,
-    close_shards,
-    documents_to_blocks,
-    forget,
-    open_shards,
-    plan_reads,
-    read_ranges,
-)
+from colindex.storage.native_fetcher import HAS_NATIVE, NativeFetcher, has_ring
+from colindex.storage.python_fetcher import PythonFetcher
+from colindex.storage.reads import BLOCK_BYTES, Int64s, close_shards, open_shards
 
-__all__ = ["BlockStore", "FetchCounters", "SegmentBlocks", "ShardBlocks"]
+__all__ = ["BlockStore", "FetchCounters", "SegmentBlocks", "ShardBlocks", "engines"]
 
-BATCH_RANGES: Final = 32
-"""Ranges read between two checks: checking and keeping hide behind the reads still in flight."""
+FRAMES: Final = (64, 2048)
+"""Least and most frames of staging, a block each. The least suffices for one document after the other."""
 
-PENDING_BLOCKS: Final = 4096
-"""At most this many blocks (16 MiB) are prefetched and not yet fetched; the oldest are let go of first."""
+FRAME_BYTES: Final = 128
+"""At most what is noted about a frame: its flight, its block, its place among the prefetched ones."""
+
+ENGINE_BYTES: Final = {"io_uring": 32 << 10, "threads": 192 << 10, "python": 0}
+"""At most what an engine keeps: the two rings, or the stacks of its threads."""
+
+STALE_FETCHES: Final = 16
+"""A prefetched block is one that a search gave up on when this many fetches came after it and none wanted it."""
+
+SMALLEST_DIVIDED: Final = 1 << 20
+"""Staging comes out of `cache_bytes` from here on. A smaller cache, which no index is opened with, has the least beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,137 +89,128 @@ class SegmentBlocks:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class FetchCounters:
-    """What one fetch did, or all of them together."""
-
-    hits: int = 0
-    """Blocks found in the cache."""
-    misses: int = 0
-    """Blocks read from a file."""
-    reads: int = 0
-    """Ranges read."""
-    bytes_read: int = 0
-    """Bytes read."""
-    prefetched: int = 0
-    """Blocks whose read a prefetch started."""
-    prefetch_hits: int = 0
-    """Missed blocks whose read a prefetch had started."""
-    evictions: int = 0
-    """Blocks that made room for others."""
-
-    def __add__(self, other: FetchCounters) -> FetchCounters:
-        return FetchCounters(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+@cache
+def engines() -> tuple[str, ...]:
+    """How blocks can be read here, the best first: `io_uring`, `threads`, `python`."""
+    return (*(("io_uring",) if has_ring() else ()), *(("threads",) if HAS_NATIVE else ()), "python")
 
 
 class BlockStore:
     """Blocks of segments, cached in a fixed number of slots. Any number of threads may use one store.
 
-    Block numbers are 32 bits wide in the table: 2^31 blocks, 8 TiB.
+    Block numbers are 32 bits wide in the table: 2^31 blocks, 8 TiB. `engine` is for tests and benchmarks: one of `engines()`,
+    the best if not given.
 
     Raises CorruptIndexError if a file is missing or too short.
     """
 
-    def __init__(self, files: Sequence[SegmentBlocks], cache_bytes: int) -> None:
+    def __init__(self, files: Sequence[SegmentBlocks], cache_bytes: int, engine: str | None = None) -> None:
+        self.engine: Final = engine or engines()[0]
         shards = [shard for segment in files for shard in segment.shards]
-        self._shard_starts = _starts([shard.blocks for shard in shards])  # [shards + 1]
-        self._bases = _starts([len(segment.checksums) for segment in files])  # [segments + 1]
-        self._checksums = tuple(segment.checksums for segment in files)  # the segments' own arrays, not a copy
-        self._table = BlockTable(self.blocks, min(max(cache_bytes, 0) // (BLOCK_BYTES + SLOT_BYTES), self.blocks))
-        self._arena = _allocate(self._table.slots)  # [slots, 4096]
-        self._pending = np.zeros(self.blocks, dtype=bool)  # [blocks] prefetched, not yet fetched
-        self._pending_ring = np.full(PENDING_BLOCKS, -1, dtype=np.int64)
-        self._pending_next = 0
-        self._counters = FetchCounters()
-        self._lock = threading.Lock()
-        self._shards = open_shards([shard.path for shard in shards], [shard.data_bytes for shard in shards])
+        shard_starts = running_sums([shard.blocks for shard in shards])
+        self.blocks: Final = int(shard_starts[-1])
+        cache_bytes = max(cache_bytes, 0)
+        self._frames = _frames(cache_bytes, self.blocks)
+        self._staging_bytes = self._frames * FRAME_BYTES + ENGINE_BYTES[self.engine]
+        if self.engine != "python":  # where prefetched blocks are the page cache's
+            self._staging_bytes += self._frames * BLOCK_BYTES
+        left = cache_bytes - (self._staging_bytes if cache_bytes >= SMALLEST_DIVIDED else 0)
+        table = BlockTable(self.blocks, min(left // (BLOCK_BYTES + SLOT_BYTES), self.blocks))
+        self._space = Space(
+            shards=open_shards(
+                [shard.path for shard in shards], [shard.data_bytes for shard in shards], self.engine != "python"
+            ),
+            shard_starts=shard_starts,
+            segment_starts=running_sums([len(segment.checksums) for segment in files]),
+            checksums=tuple(segment.checksums for segment in files),
+            table=table,
+            arena=_allocate(table.slots),
+        )
         self._closed = False
+        self._fetcher = self._body()
         _OPEN_STORES.add(self)
-
-    @property
-    def blocks(self) -> int:
-        """Blocks of all segments."""
-        return int(self._shard_starts[-1])
 
     @property
     def slots(self) -> int:
         """Blocks that the cache can hold: never more than there are."""
-        return self._table.slots
+        return self._space.table.slots
+
+    @property
+    def prefetch_limit(self) -> int:
+        """Blocks that can be prefetched and not yet fetched."""
+        return self._frames * 3 // 4  # the other frames are for what is asked for and was not prefetched
 
     @property
     def counters(self) -> FetchCounters:
         """What all fetches and prefetches so far did."""
-        return self._counters
+        return self._fetcher.counters
 
     @property
     def resident_bytes(self) -> dict[str, int]:
         """Bytes kept in memory, by part; their sum never changes.
 
-        `arena` and `bookkeeping` together are at most `cache_bytes`; the others grow with the files, not with the cache.
+        `arena`, `bookkeeping` and `staging` together are at most `cache_bytes`; the others grow with the files, not with the
+        cache.
         """
         return {
             "arena": self.slots * BLOCK_BYTES,
             "bookkeeping": self.slots * SLOT_BYTES,
-            "table": self._table.table.nbytes + self._pending.nbytes + self._pending_ring.nbytes,
-            "checksums": sum(checksums.nbytes for checksums in self._checksums),
+            "staging": 0 if self._closed else self._staging_bytes,
+            "table": self._space.table.table.nbytes,
+            "checksums": sum(checksums.nbytes for checksums in self._space.checksums),
         }
 
     def base(self, segment: int) -> int:
         """Number of the first block of a segment."""
-        return int(self._bases[segment])
+        return int(self._space.segment_starts[segment])
 
     def fetch(self, blocks: Int64s) -> tuple[npt.NDArray[np.uint8], FetchCounters]:
         """The bytes of distinct `blocks`, int64 [n], as a new array uint8 [n, 4096], read in the order wanted.
 
         Raises CorruptIndexError if a block is not what was committed, StorageError if a read fails.
         """
-        self._check_open()
-        answer = np.empty((len(blocks), BLOCK_BYTES), dtype=np.uint8)
-        with self._lock:
-            missing_rows = self._copy_held(blocks, answer)
-            missing = blocks[missing_rows]
-            announced = self._pending[missing]
-            self._pending[missing] = False
-        counters = FetchCounters(hits=len(blocks))
-        if len(missing):
-            counters = replace(self._read(missing, missing_rows, answer, announced), hits=len(blocks) - len(missing))
-        with self._lock:
-            self._counters += counters
-        return answer, counters
+        answer, counters = self.fetch_ranges(*_bytes_of(blocks))
+        return answer.reshape(-1, BLOCK_BYTES), counters
 
     def fetch_ranges(self, starts: Int64s, ends: Int64s) -> tuple[npt.NDArray[np.uint8], FetchCounters]:
         """The bytes [starts, ends) of the address space, both int64 [documents], laid end to end, uint8 [total].
 
         Byte b of segment s is at `base(s) * 4096 + b`. A block that several documents share is read once.
+
+        Raises as `fetch` does.
         """
-        plan = documents_to_blocks(starts, ends)
-        blocks, counters = self.fetch(plan.blocks)
-        return assemble(plan, blocks), counters
+        if self._closed:
+            raise_closed()
+        return self._fetcher.fetch(starts, ends)
 
     def prefetch(self, blocks: Int64s) -> int:
-        """Start the reads of those of the distinct `blocks` that are not held, wait for none, and return how many."""
-        self._check_open()
-        with self._lock:
-            missing = blocks[(self._table.look_up(blocks) < 0) & ~self._pending[blocks]][:PENDING_BLOCKS]
-            dropped = self._remember_pending(missing)
-            self._counters += FetchCounters(prefetched=len(missing))
-        announce(plan_reads(missing, np.arange(len(missing)), self._shard_starts), self._shards)
-        forget(plan_reads(dropped, np.arange(len(dropped)), self._shard_starts), self._shards)
-        return len(missing)
+        """`prefetch_ranges` for whole blocks, int64 [n]."""
+        return self.prefetch_ranges(*_bytes_of(blocks))
 
     def prefetch_ranges(self, starts: Int64s, ends: Int64s) -> int:
-        """`prefetch` for the blocks of byte ranges, see `fetch_ranges`."""
-        return self.prefetch(documents_to_blocks(starts, ends).blocks)
+        """Start the reads of those blocks of byte ranges that are neither held nor prefetched, and return how many.
+
+        Waits for none. At most `prefetch_limit` blocks may be prefetched and not yet fetched: the first of the ranges are
+        taken, the others left out. Nothing prefetched drives a block out of the cache.
+        """
+        if self._closed:
+            raise_closed()
+        return self._fetcher.prefetch(starts, ends)
+
+    def forget_ranges(self, starts: Int64s, ends: Int64s) -> None:
+        """What was prefetched of these byte ranges is not wanted after all: make room for other prefetches."""
+        if not self._closed:
+            self._fetcher.forget(starts, ends)
 
     def close(self) -> None:
-        """Close the files and give the arena back. Closing twice is fine."""
+        """Close the files and give the memory back. Closing twice is fine."""
         if self._closed:
             return
         self._closed = True
-        close_shards(self._shards)
-        self._shards = ()
-        self._table = BlockTable(0, 0)
-        self._arena = _allocate(0)
+        self._fetcher.close()
+        close_shards(self._space.shards)
+        nothing = np.zeros(1, dtype=np.int64)
+        self._space = Space((), nothing, nothing, (), BlockTable(0, 0), _allocate(0))
 
     def __enter__(self) -> Self:
         return self
@@ -230,115 +220,26 @@ class BlockStore:
     ) -> None:
         self.close()
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise StorageError("expected an open block store, got a closed one; open the index again")
-
-    def _copy_held(self, blocks: Int64s, answer: npt.NDArray[np.uint8]) -> Int64s:
-        """Copy the blocks that are held into their rows of `answer` and return the rows of the others, int64 [missing]."""
-        slots = self._table.look_up(blocks)
-        held = slots >= 0
-        if held.all():
-            np.take(
-                self._arena, slots, axis=0, out=answer, mode="clip"
-            )  # the default mode would buffer the whole answer
-            self._table.touch(slots)
-            return np.zeros(0, dtype=np.int64)
-        if held.any():
-            answer[held] = self._arena[slots[held]]
-            self._table.touch(slots[held])
-        return np.flatnonzero(~held)
-
-    def _read(
-        self, blocks: Int64s, rows: Int64s, answer: npt.NDArray[np.uint8], announced: npt.NDArray[np.bool_]
-    ) -> FetchCounters:
-        """Read blocks into `rows` of `answer`, check them and keep them; a prefetch has announced some."""
-        plan = plan_reads(blocks, rows, self._shard_starts)
-        fresh = ~announced
-        announce(plan if fresh.all() else plan_reads(blocks[fresh], rows[fresh], self._shard_starts), self._shards)
-        expected = self._expected(blocks)
-        bytes_read = evictions = done = 0
-        for begin in range(0, len(plan.files), BATCH_RANGES):
-            batch = plan.part(begin, begin + BATCH_RANGES)
-            bytes_read += read_ranges(batch, self._shards, answer)
-            forget(batch, self._shards)
-            part = slice(done, done + int(batch.lengths.sum()) // BLOCK_BYTES)
-            self._check(blocks[part], rows[part], answer, expected[part])
-            evictions += self._keep(blocks[part], rows[part], answer)
-            done = part.stop
-        return FetchCounters(
-            misses=len(blocks),
-            reads=len(plan.files),
-            bytes_read=bytes_read,
-            prefetch_hits=int(np.count_nonzero(announced)),
-            evictions=evictions,
-        )
-
-    def _expected(self, blocks: Int64s) -> npt.NDArray[np.uint32]:
-        """Checksums that blocks must have, uint32 [n]."""
-        expected = np.empty(len(blocks), dtype=np.uint32)
-        owners = np.searchsorted(self._bases, blocks, side="right") - 1
-        for segment in np.unique(owners).tolist():
-            mine = owners == segment
-            expected[mine] = self._checksums[segment][blocks[mine] - self._bases[segment]]
-        return expected
-
-    def _keep(self, blocks: Int64s, rows: Int64s, answer: npt.NDArray[np.uint8]) -> int:
-        """Admit blocks that were just read into `rows` of `answer`; return how many others they drove out."""
-        if self.slots == 0:
-            return 0
-        with self._lock:
-            try:
-                fresh = self._table.look_up(blocks) < 0  # another thread may have been faster
-                evicted = self._table.admit(blocks[fresh])
-                slots = self._table.look_up(blocks)
-                kept = fresh & (slots >= 0)  # a batch larger than the cache drives out its own first blocks
-                self._arena[slots[kept]] = answer[rows[kept]]
-            except BaseException:  # Ctrl-C in a notebook: no slot may be left whose bytes are not its block's
-                self._table.clear()
-                raise
-        return evicted
-
-    def _check(
-        self, blocks: Int64s, rows: Int64s, answer: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint32]
-    ) -> None:
-        """Compare the checksums of blocks just read into `rows` of `answer`."""
-        digest = xxhash.xxh3_64_intdigest
-        view = answer.reshape(-1).data
-        digests = [digest(view[begin : begin + BLOCK_BYTES]) & 0xFFFFFFFF for begin in (rows * BLOCK_BYTES).tolist()]
-        wrong = np.flatnonzero(expected != np.array(digests, dtype=np.uint32))
-        if len(wrong):
-            block = int(blocks[wrong[0]])
-            shard = int(np.searchsorted(self._shard_starts, block, side="right")) - 1
-            offset = (block - int(self._shard_starts[shard])) * BLOCK_BYTES
-            raise CorruptIndexError(
-                f"{self._shards[shard].path}: block at byte {offset}: expected checksum {int(expected[wrong[0]]):08x}, "
-                f"got {digests[wrong[0]]:08x}; run `colindex verify`, then restore the file or rebuild the index"
-            )
-
-    def _remember_pending(self, blocks: Int64s) -> Int64s:
-        """Mark blocks as prefetched; return those that were prefetched so long ago that their pages are let go of."""
-        places = (self._pending_next + np.arange(len(blocks))) % PENDING_BLOCKS
-        oldest = self._pending_ring[places]
-        oldest = oldest[oldest >= 0]
-        dropped = np.unique(oldest[self._pending[oldest]])
-        self._pending[dropped] = False
-        self._pending[blocks] = True
-        self._pending_ring[places] = blocks
-        self._pending_next = (self._pending_next + len(blocks)) % PENDING_BLOCKS
-        return dropped
+    def _body(self) -> Fetcher:
+        rule = PrefetchRule(self.prefetch_limit, STALE_FETCHES)
+        if self.engine == "python":
+            return PythonFetcher(self._space, rule)
+        return NativeFetcher(self._space, self.engine, self._frames, rule)
 
     def _after_fork(self) -> None:
-        """In a forked child: a lock that another thread held stays locked for ever, and what it guarded may be half done."""
-        if self._lock.locked():
-            self._table.clear()
-            self._pending.fill(False)
-        self._lock = threading.Lock()
+        if not self._closed:
+            self._fetcher.after_fork()
 
 
-def _starts(counts: Sequence[int]) -> Int64s:
-    """Running sums of counts, from 0, int64 [len + 1]."""
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.asarray(counts, dtype=np.int64))])
+def _frames(cache_bytes: int, blocks: int) -> int:
+    """Frames of staging: a quarter of the cache, and no more than a small index has use for."""
+    least, most = FRAMES
+    return min(max(least, min(cache_bytes // 4 // BLOCK_BYTES, most)), max(least, 2 * blocks))
+
+
+def _bytes_of(blocks: Int64s) -> tuple[Int64s, Int64s]:
+    starts = blocks * BLOCK_BYTES
+    return starts, starts + BLOCK_BYTES
 
 
 def _allocate(slots: int) -> npt.NDArray[np.uint8]:
@@ -346,6 +247,9 @@ def _allocate(slots: int) -> npt.NDArray[np.uint8]:
     if slots == 0:
         return np.empty((0, BLOCK_BYTES), dtype=np.uint8)
     mapping = mmap.mmap(-1, slots * BLOCK_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without them; records lie scattered, and every one would miss the TLB
+            mapping.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(mapping, dtype=np.uint8).reshape(slots, BLOCK_BYTES)
 
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,8 +31,10 @@ __all__ = [
     "free_bytes",
     "fsync_folder",
     "fsync_tree",
+    "opened",
     "operations",
     "read_exactly",
+    "read_from",
     "remove_tree",
     "require_space",
     "write_file_durably",
@@ -173,10 +176,33 @@ def read_exactly(path: Path, offset: int, size: int) -> bytes:
     Raises:
         CorruptIndexError: the file is missing, unreadable, or ends before that.
     """
+    with opened(path) as descriptor:
+        return read_from(descriptor, path, offset, size)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """A descriptor of a file of ours, to read from.
+
+    Raises:
+        CorruptIndexError: the file is missing or unreadable.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise corrupt(path, "a readable file", error.strerror or "an error") from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def read_from(descriptor: int, path: Path, offset: int, size: int) -> bytes:
+    """`size` bytes from `offset` of a file that is open; `path` is for messages.
+
+    Raises:
+        CorruptIndexError: the file is unreadable, or ends before that.
+    """
     try:
         data = os.pread(descriptor, size, offset)
         while 0 < len(data) < size:
@@ -186,8 +212,6 @@ def read_exactly(path: Path, offset: int, size: int) -> bytes:
             data += more
     except OSError as error:
         raise corrupt(path, f"{size:,} bytes at {offset:,}", error.strerror or "an error") from error
-    finally:
-        os.close(descriptor)
     if len(data) != size:
         raise corrupt(path, f"{size:,} bytes at {offset:,}", f"{len(data):,} before the end of the file")
     return data

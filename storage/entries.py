@@ -11,14 +11,17 @@ Ids are UTF-8. A document payload is a zstd frame with content size and checksum
 
 from __future__ import annotations
 
+import os
+import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import zstandard
 
 from colindex.storage.checksums import FileSum, entry_check
-from colindex.storage.directory import corrupt, read_exactly
+from colindex.storage.directory import corrupt, opened, read_from
 from colindex.storage.errors import InvalidIdError
 from colindex.storage.plain import PlainWriter, below, write_plain
 
@@ -28,6 +31,7 @@ MAX_ID_BYTES = 511
 """The longest key of an LMDB built with its defaults."""
 
 _CHECK_BYTES = 4
+_BOUNDS: Final = struct.Struct("<QQ")  # of an entry, in the file of offsets
 _LEVEL = 3
 _BYTES, _OFFSETS = "bytes", "offsets"
 
@@ -71,26 +75,33 @@ class EntryReader:
             IndexError: there is no entry of this number.
             CorruptIndexError: its bytes are not those that were written.
         """
-        if not 0 <= number < self._entries:
-            raise IndexError(f"document {number} of a segment with {self._entries}")
-        start, stop = np.frombuffer(read_exactly(self._offsets, 8 * number, 16), "<u8").tolist()
-        if not start + _CHECK_BYTES <= stop <= self._bytes_stored():
+        return self.read_many([number])[0]
+
+    def read_many(self, numbers: Iterable[int]) -> list[bytes]:
+        """The payloads of some entries, in the order asked for.
+
+        Raises:
+            As `read`.
+        """
+        wanted = [int(number) for number in numbers]
+        for number in wanted:
+            if not 0 <= number < self._entries:
+                raise IndexError(f"document {number} of a segment with {self._entries}")
+        if not wanted:
+            return []  # a segment without entries has no file of bytes
+        with opened(self._offsets) as offsets, opened(self._bytes) as stored:
+            size = os.fstat(stored).st_size
+            return [self._read(offsets, stored, size, number) for number in wanted]
+
+    def _read(self, offsets: int, stored: int, size: int, number: int) -> bytes:
+        start, stop = _BOUNDS.unpack(read_from(offsets, self._offsets, 8 * number, 16))
+        if not start + _CHECK_BYTES <= stop <= size:
             raise corrupt(self._offsets, f"the bounds of entry {number}", f"{start} to {stop}")
-        entry = read_exactly(self._bytes, start, stop - start)
+        entry = read_from(stored, self._bytes, start, stop - start)
         check, payload = int.from_bytes(entry[:_CHECK_BYTES], "little"), entry[_CHECK_BYTES:]
         if (computed := entry_check(number, payload)) != check:
             raise corrupt(self._bytes, f"check {check:08x} of entry {number} at byte {start:,}", f"{computed:08x}")
         return payload
-
-    def read_many(self, numbers: Iterable[int]) -> list[bytes]:
-        """The payloads of some entries, in the order asked for."""
-        return [self.read(int(number)) for number in numbers]
-
-    def _bytes_stored(self) -> int:
-        try:
-            return self._bytes.stat().st_size
-        except OSError as error:
-            raise corrupt(self._bytes, "a readable file", error.strerror or "an error") from error
 
 
 def encode_id(id: str) -> bytes:

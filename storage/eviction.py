@@ -13,7 +13,8 @@ the scan resistance that an index needs (an exhaustive search reads every block 
    queue. Otherwise the oldest block of the main queue is evicted if its frequency is 0, else it goes round once more with its
    frequency lowered by one.
 
-All state is arrays of fixed length. The class moves numbers only: the bytes of the blocks are the caller's.
+All state is arrays of fixed length, so that native code (storage/native/block_table.h) goes through the same steps in the same
+memory. The class moves numbers only: the bytes of the blocks are the caller's.
 """
 
 from __future__ import annotations
@@ -34,30 +35,40 @@ SLOT_BYTES: Final = 4 + 1 + 4 + 4 + 4
 ABSENT: Final = -1
 
 
+_USED, _GHOST_NEXT, _SMALL, _MAIN = 0, 1, 2, 4
+"""Places in `BlockTable.counts`; a queue has two, the place of its oldest value and how many it holds."""
+
+
 class _Ring:
     """A first-in-first-out queue of int32 in an array of fixed length."""
 
-    __slots__ = ("count", "head", "values", "view")
+    __slots__ = ("_counts", "_head", "values", "view")
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, counts: memoryview, place: int) -> None:
         self.values = np.full(capacity, ABSENT, dtype=np.int32)
         self.view = self.values.data  # scalar access costs a third of NumPy's
-        self.head = 0
-        self.count = 0
+        self._counts = counts
+        self._head = place
+
+    @property
+    def count(self) -> int:
+        """How many values it holds."""
+        return int(self._counts[self._head + 1])
 
     def push(self, value: int) -> None:
-        self.view[(self.head + self.count) % len(self.view)] = value
-        self.count += 1
+        self.view[(self._counts[self._head] + self._counts[self._head + 1]) % len(self.view)] = value
+        self._counts[self._head + 1] += 1
 
     def pop(self) -> int:
-        value: int = self.view[self.head]
-        self.head = (self.head + 1) % len(self.view)
-        self.count -= 1
+        head = self._counts[self._head]
+        value: int = self.view[head]
+        self._counts[self._head] = (head + 1) % len(self.view)
+        self._counts[self._head + 1] -= 1
         return value
 
     def members(self) -> npt.NDArray[np.int32]:
         """The queue, oldest first."""
-        return self.values[(self.head + np.arange(self.count)) % max(len(self.values), 1)]
+        return self.values[(self._counts[self._head] + np.arange(self.count)) % max(len(self.values), 1)]
 
 
 class BlockTable:
@@ -69,15 +80,22 @@ class BlockTable:
         self.table: Final = np.full(blocks, ABSENT, dtype=np.int32)  # [blocks]
         self.block_of: Final = np.full(slots, ABSENT, dtype=np.int32)  # [slots]
         self.frequency: Final = np.zeros(slots, dtype=np.uint8)  # [slots]
-        self.small: Final = _Ring(slots)
-        self.main: Final = _Ring(slots)
+        self.counts: Final = np.zeros(
+            6, dtype=np.int64
+        )  # used, next place in the ghost queue, both queues' head and count
+        self._counts = self.counts.data
+        self.small: Final = _Ring(slots, self._counts, _SMALL)
+        self.main: Final = _Ring(slots, self._counts, _MAIN)
         self.ghost: Final = np.full(slots, ABSENT, dtype=np.int32)  # [slots] blocks; as long as main may become
-        self.used = 0
-        self._ghost_next = 0
         self._table = self.table.data
         self._block_of = self.block_of.data
         self._frequency = self.frequency.data
         self._ghost = self.ghost.data
+
+    @property
+    def used(self) -> int:
+        """Slots that hold a block."""
+        return int(self._counts[_USED])
 
     def look_up(self, blocks: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """Slot of each block, int32 [n]; negative where the block is not held."""
@@ -100,9 +118,9 @@ class BlockTable:
             state = self._table[block]
             if state >= 0:
                 continue
-            if self.used < self.slots:
-                slot = self.used
-                self.used += 1
+            if self._counts[_USED] < self.slots:
+                slot = self._counts[_USED]
+                self._counts[_USED] += 1
             else:
                 slot = self._evict()
                 evicted += 1
@@ -118,10 +136,7 @@ class BlockTable:
         self.block_of.fill(ABSENT)
         self.ghost.fill(ABSENT)
         self.frequency.fill(0)
-        for ring in (self.small, self.main):
-            ring.head = ring.count = 0
-        self.used = 0
-        self._ghost_next = 0
+        self.counts.fill(0)
 
     def _evict(self) -> int:
         """Free one slot and return it; every slot is in use."""
@@ -143,11 +158,11 @@ class BlockTable:
 
     def _remember(self, block: int) -> None:
         """Put an evicted block in the ghost queue, over the oldest one there."""
-        position = self._ghost_next
+        position = self._counts[_GHOST_NEXT]
         oldest = self._ghost[position]
         # A ghost that has come back since has another state, and may even be a ghost again further on.
         if oldest >= 0 and self._table[oldest] == -(position + 2):
             self._table[oldest] = ABSENT
         self._ghost[position] = block
         self._table[block] = -(position + 2)
-        self._ghost_next = (position + 1) % self.slots
+        self._counts[_GHOST_NEXT] = (position + 1) % self.slots

@@ -12,17 +12,18 @@
 5. **Forget** (`forget`): `posix_fadvise(DONTNEED)`. The block cache is ours and explicit, the page cache must not hold the
    index twice.
 
-Measured against pools of 16 to 64 threads with and without O_DIRECT: within 10 % of the best, and no thread needed. Files are
-never mapped: a torn file is an error, not a SIGBUS.
+This is how reads are in flight together without native code; with it they are too, see `native_fetcher`, and only the opening
+and the errors are these. Files are never mapped: a torn file is an error, not a SIGBUS.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,9 @@ __all__ = [
     "forget",
     "open_shards",
     "plan_reads",
+    "raise_ended_early",
+    "raise_refused",
+    "raise_wrong_checksum",
     "read_ranges",
 ]
 
@@ -98,7 +102,9 @@ class OpenShard:
     descriptor: int
     """Its file descriptor."""
     data_bytes: int
-    """Bytes of blocks at its start; what follows is never read."""
+    """Bytes of blocks at its start; what follows is never served."""
+    direct: bool = False
+    """Whether reads go past the page cache (O_DIRECT), into page-aligned memory."""
 
 
 def documents_to_blocks(starts: Int64s, ends: Int64s) -> DocumentPlan:
@@ -169,15 +175,15 @@ def plan_reads(blocks: Int64s, rows: Int64s, shard_starts: Int64s) -> ReadPlan:
     )
 
 
-def open_shards(paths: Sequence[Path], data_bytes: Sequence[int]) -> tuple[OpenShard, ...]:
-    """Open the files and check that each holds its data.
+def open_shards(paths: Sequence[Path], data_bytes: Sequence[int], direct: bool = False) -> tuple[OpenShard, ...]:
+    """Open the files and check that each holds its data; `direct` where the file system has it.
 
     Raises CorruptIndexError if one is missing or too short, StorageError if the system refuses.
     """
     opened: list[OpenShard] = []
     try:
         for path, size in zip(paths, data_bytes, strict=True):
-            opened.append(_open_shard(path, size))
+            opened.append(_open_shard(path, size, direct))
     except StorageError:
         close_shards(opened)
         raise
@@ -227,9 +233,33 @@ def _advise(plan: ReadPlan, shards: Sequence[OpenShard], advice: int) -> None:
         os.posix_fadvise(descriptors[file], offset, length, advice)
 
 
-def _open_shard(path: Path, data_bytes: int) -> OpenShard:
+def raise_ended_early(shard: OpenShard, offset: int, length: int, end: int) -> NoReturn:
+    """A file is shorter than it was."""
+    raise CorruptIndexError(
+        f"{shard.path}: expected {length} bytes at byte {offset}, the file ends at byte {end}; "
+        "restore it or rebuild the index"
+    )
+
+
+def raise_refused(shard: OpenShard, offset: int, length: int, number: int, at: int) -> NoReturn:
+    """The system refused to read."""
+    raise StorageError(
+        f"{shard.path}: expected to read {length} bytes at byte {offset}, got {os.strerror(number)} "
+        f"(errno {number}) at byte {at}; check the disk (dmesg), then restore the file or rebuild"
+    )
+
+
+def raise_wrong_checksum(shard: OpenShard, offset: int, expected: int, got: int) -> NoReturn:
+    """A block is not what was committed."""
+    raise CorruptIndexError(
+        f"{shard.path}: block at byte {offset}: expected checksum {expected:08x}, "
+        f"got {got:08x}; run `colindex verify`, then restore the file or rebuild the index"
+    )
+
+
+def _open_shard(path: Path, data_bytes: int, direct: bool) -> OpenShard:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor, direct = _open(path, direct)
     except FileNotFoundError as error:
         message = f"{path}: expected a shard of {data_bytes} bytes, found no file; restore it or rebuild the index"
         raise CorruptIndexError(message) from error
@@ -244,10 +274,22 @@ def _open_shard(path: Path, data_bytes: int) -> OpenShard:
         raise CorruptIndexError(
             f"{path}: expected at least {data_bytes} bytes, the file ends at byte {size}; restore it or rebuild the index"
         )
-    if _HAS_FADVISE:
+    if _HAS_FADVISE and not direct:
         # Single reads must not drag in a readahead window; WILLNEED reads its own range all the same.
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
-    return OpenShard(path, descriptor, data_bytes)
+    return OpenShard(path, descriptor, data_bytes, direct)
+
+
+def _open(path: Path, direct: bool) -> tuple[int, bool]:
+    """A descriptor, and whether it is direct: not every file system can."""
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    if direct and hasattr(os, "O_DIRECT"):
+        try:
+            return os.open(path, flags | os.O_DIRECT), True
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+    return os.open(path, flags), False
 
 
 def _read_fully(shard: OpenShard, offset: int, target: memoryview) -> None:
@@ -257,13 +299,7 @@ def _read_fully(shard: OpenShard, offset: int, target: memoryview) -> None:
         try:
             got = os.preadv(shard.descriptor, [target[done:]], offset + done)
         except OSError as error:
-            raise StorageError(
-                f"{shard.path}: expected to read {len(target)} bytes at byte {offset}, got {error.strerror} "
-                f"(errno {error.errno}) at byte {offset + done}; check the disk (dmesg), then restore the file or rebuild"
-            ) from error
+            raise_refused(shard, offset, len(target), error.errno or 0, offset + done)
         if got == 0:
-            raise CorruptIndexError(
-                f"{shard.path}: expected {len(target)} bytes at byte {offset}, the file ends at byte {offset + done}; "
-                "restore it or rebuild the index"
-            )
+            raise_ended_early(shard, offset, len(target), offset + done)
         done += got

@@ -250,7 +250,9 @@ class _Postings:
     def append(self, centroids: NDArray[Any], offsets: NDArray[Any], first_document: int) -> None:
         """Add the pairs of some documents, each once."""
         numbers = np.repeat(np.arange(len(offsets) - 1, dtype=np.uint64) + np.uint64(first_document), np.diff(offsets))
-        pairs = np.unique((centroids.astype(np.uint64) << np.uint64(16)) | numbers)
+        pairs = (centroids.astype(np.uint64) << np.uint64(16)) | numbers
+        pairs.sort()  # and not np.unique, which takes ten times longer
+        pairs = pairs[np.concatenate([[True], pairs[1:] != pairs[:-1]])] if len(pairs) else pairs
         needed = self._count + len(pairs)
         if needed > len(self._pairs):  # realloc moves pages, it does not copy them: no second array at the peak
             self._pairs.resize(max(needed, len(self._pairs) * 3 // 2), refcheck=False)

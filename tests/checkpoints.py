@@ -165,6 +165,16 @@ def edit_json(path: Path, **changes: Any) -> None:
     _write_json(path, {name: value for name, value in entries.items() if value is not None})
 
 
+def drop_weights(path: Path, ending: str) -> None:
+    """Save a file of weights again without the one whose name ends so."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(path)
+    kept = {name: tensor for name, tensor in weights.items() if not name.endswith(ending)}
+    assert len(kept) == len(weights) - 1
+    save_file(kept, path, metadata={"format": "pt"})
+
+
 def _projection(folder: Path, width: int, dim: int, seed: int, activation: str = IDENTITY) -> None:
     import torch
     from safetensors.torch import save_file

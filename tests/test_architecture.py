@@ -18,6 +18,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ("storage", "colindex", "cli")  # each imports itself and what stands before it
 MAX_LINES = 450
+NATIVE = ("colindex/kernels/native", "storage/native")
+# Headers whose functions are all inlined away or C's own. Any other may leave a copy of a template that was compiled for one
+# instruction set, and the linker may give that copy to everybody: then a machine without the set stops at it.
+INLINED_AWAY = {"<cmath>", "<cstddef>", "<cstdint>", "<cstring>", "<immintrin.h>", "<type_traits>"}
 
 # Third-party package -> the files that may import it. What is not here may not be imported at all.
 IMPORTERS = {
@@ -87,9 +91,37 @@ def _sources() -> list[Source]:
     return [Source(path) for path in sorted(paths)]
 
 
+@dataclass(frozen=True)
+class NativeSource:
+    """One C++ file."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.relative_to(ROOT).as_posix()
+
+    @cached_property
+    def text(self) -> str:
+        return self.path.read_text(encoding="utf-8")
+
+    def includes(self) -> set[str]:
+        """What it includes, with what is included there of ours: system headers as `<cmath>`."""
+        found = set(re.findall(r"^#include (<.+?>|\".+?\")", self.text, re.MULTILINE))
+        ours = [NativeSource(self.path.parent / name.strip('"')) for name in found if name.startswith('"')]
+        return {name for name in found if name.startswith("<")}.union(*(source.includes() for source in ours))
+
+
+def _native_sources() -> list[NativeSource]:
+    paths = [path for folder in NATIVE for path in (ROOT / folder).iterdir() if path.suffix in (".cpp", ".h")]
+    return [NativeSource(path) for path in sorted(paths)]
+
+
 SOURCES = _sources()
+NATIVE_SOURCES = _native_sources()
 KERNELS = [source for source in SOURCES if source.name.startswith("colindex/kernels/")]
 each_source = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+each_native_source = pytest.mark.parametrize("source", NATIVE_SOURCES, ids=lambda source: source.name)
 
 
 def _layer_of(module: str) -> int | None:
@@ -192,6 +224,22 @@ def test_modules_say_what_they_offer(source: Source) -> None:
     named = any(isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__" for node in body)
     defines = any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in body)
     assert named or not defines, f"{source.name} has no __all__"
+
+
+@each_native_source
+def test_native_files_are_explained_bounded_and_finished(source: NativeSource) -> None:
+    assert source.text.startswith("// "), f"{source.name} does not start with what it is"
+    assert len(source.text.splitlines()) <= MAX_LINES, f"{source.name}: split it by noun"
+    assert not re.search(r"\b(TODO|FIXME|XXX)\b", source.text), f"{source.name} is not finished"
+    assert not re.search(r"\b(assert|abort|exit|printf|cout|cerr|getenv)\b *[(<]", source.text), source.name
+
+
+@pytest.mark.parametrize("name", ["search", "build"])
+@pytest.mark.parametrize("instruction_set", ["avx2", "avx512"])
+def test_files_of_an_instruction_set_leave_no_code_to_others(name: str, instruction_set: str) -> None:
+    source = NativeSource(ROOT / NATIVE[0] / f"{name}_{instruction_set}.cpp")
+    assert source in NATIVE_SOURCES
+    assert source.includes() <= INLINED_AWAY
 
 
 def _run(code: str, folder: Path) -> list[str]:

@@ -39,9 +39,17 @@ def answers(folder: Path) -> dict[str, list[list[object]]]:
 def test_an_old_index_opens_and_answers(version: str, tmp_path: Path) -> None:
     shutil.copytree(GOLDEN / version, tmp_path / version)  # LMDB's table of readers is written beside the data
     expected = json.loads((GOLDEN / version / "answers.json").read_text())
-    assert answers(tmp_path / version) == expected
+    found = answers(tmp_path / version)
+    assert _without_scores(found) == _without_scores(expected)
+    for query, hits in expected.items():
+        # kernels round differently, by some 1e-4
+        assert [hit[1] for hit in found[query]] == pytest.approx([hit[1] for hit in hits], abs=1e-3)
     assert verify_index(tmp_path / version / "text.colindex") == []
     assert verify_index(tmp_path / version / "vectors.colindex") == []
+
+
+def _without_scores(found: dict[str, list[list[object]]]) -> dict[str, list[list[object]]]:
+    return {query: [[id_, title] for id_, _, title in hits] for query, hits in found.items()}
 
 
 def test_the_current_version_has_a_golden_folder() -> None:

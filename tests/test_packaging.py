@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -19,6 +22,7 @@ import colindex
 from tests.test_architecture import IMPORTERS
 
 ROOT = Path(__file__).resolve().parents[1]
+NATIVE = ("colindex/kernels/native", "storage/native")
 LINKS = {"storage": "../storage", "cli": "../cli"}
 
 
@@ -27,19 +31,61 @@ def pyproject() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel, built without a network from a copy, so that the checkout stays clean."""
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+COMPILER = shutil.which(os.environ.get("CXX", "g++"))
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler here")
+
+
+def _copied(source: Path) -> Path:
+    """What a build needs: pip builds in place, and the checkout stays clean."""
+    source.mkdir()
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
     for name in ("colindex", "storage", "cli"):
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-    options = ["-qq", "--no-deps", "--no-build-isolation", "--no-index"]
+    return source
+
+
+def _wheel(folder: Path, **environment: str) -> Path:
+    """A wheel, built without a network."""
+    source, out = _copied(folder / "source"), folder / "wheel"
+    options = ["-qq", "--no-deps", "--no-build-isolation", "--no-index", "--no-cache-dir"]
     command = [sys.executable, "-m", "pip", "wheel", *options, "-w", str(out), str(source)]
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    environment = {**os.environ, **environment}
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=170, env=environment)
     (built,) = out.glob("*.whl")
     return built
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _wheel(tmp_path_factory.mktemp("wheel"), CFLAGS="-O0")  # compiles in a third of the time
+
+
+@pytest.fixture(scope="module")
+def plain_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As it is built where there is no compiler."""
+    return _wheel(tmp_path_factory.mktemp("plain-wheel"), CC="/bin/false", CXX="/bin/false")
+
+
+@pytest.fixture
+def plain_site(plain_wheel: Path, tmp_path: Path) -> Path:
+    with zipfile.ZipFile(plain_wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    return tmp_path / "site"
+
+
+def _run(code: str, site: Path, cwd: Path) -> str:
+    """What Python code prints, run with a package that is not the checkout's."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def _package(folder: Path) -> str:
@@ -72,15 +118,32 @@ def test_every_folder_is_a_listed_package(pyproject: dict[str, Any]) -> None:
     assert sorted(map(_package, folders)) == sorted(pyproject["tool"]["setuptools"]["packages"])
 
 
-def test_wheel_holds_one_package_with_every_module(wheel: Path) -> None:
+def _modules() -> set[str]:
+    """Every Python file of ours as a wheel names it, and the stubs of what is compiled."""
+    places = {folder: _package(folder).replace(".", "/") for folder in _folders()}
+    return {f"{place}/{file.name}" for folder, place in places.items() for file in folder.glob("*.py*")}
+
+
+def _names(wheel: Path) -> set[str]:
     with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
+        return set(archive.namelist())
+
+
+def test_wheel_holds_one_package_with_every_module(wheel: Path) -> None:
+    names = _names(wheel)
     info = f"colindex-{colindex.__version__}.dist-info"
     assert {name.split("/")[0] for name in names} == {"colindex", info}
-    places = {folder: _package(folder).replace(".", "/") for folder in _folders()}
-    expected = {f"{place}/{file.name}" for folder, place in places.items() for file in folder.glob("*.py")}
-    assert {name for name in names if name.startswith("colindex/")} == {*expected, "colindex/py.typed"}
+    ours = {name for name in names if name.startswith("colindex/") and not name.endswith(".so")}
+    assert ours == {*_modules(), "colindex/py.typed"}
     assert f"{info}/licenses/LICENSE" in names
+
+
+@needs_compiler
+def test_wheel_holds_the_native_code(wheel: Path) -> None:
+    """Where there is a compiler it has to understand us, though an install goes on without."""
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    built = {name for name in _names(wheel) if name.endswith(".so")}
+    assert built == {f"colindex/{name}{suffix}" for name in ("kernels/native/_native", "storage/_reads")}
 
 
 def test_wheel_runs_far_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
@@ -89,16 +152,54 @@ def test_wheel_runs_far_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(unpacked)
     code = "import colindex, colindex.cli, colindex.storage as s; print(colindex.__file__, s.__file__, colindex.cli.__file__)"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=elsewhere,
-        env={**os.environ, "PYTHONPATH": str(unpacked)},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
+    assert all(Path(file).is_relative_to(unpacked) for file in _run(code, unpacked, elsewhere).split())
+
+
+def test_without_a_compiler_the_wheel_holds_all_but_the_native_code(plain_wheel: Path) -> None:
+    assert {name for name in _names(plain_wheel) if name.startswith("colindex/")} == {*_modules(), "colindex/py.typed"}
+
+
+SEARCH = """
+import sys
+import numpy as np
+from colindex import BuildParams, Index, SearchParams, TokenBatch
+vectors = np.random.default_rng(0).standard_normal((300, 16)).astype(np.float32)
+batch = TokenBatch(ids=tuple("abcdefghij"), vectors=vectors, offsets=np.arange(0, 301, 30))
+Index.build_from_vectors("v", [batch], BuildParams(threads=1))
+with Index.open("v") as index:
+    for exact in (True, False):
+        print(index.search_vectors(vectors[60:63], k=1, params=SearchParams(exact=exact))[0].id)
+"""
+
+
+def test_without_a_compiler_an_index_is_built_and_searched(plain_site: Path, tmp_path: Path) -> None:
+    assert _run(SEARCH, plain_site, tmp_path).split() == ["c", "c"]
+
+
+def test_without_a_compiler_the_system_page_says_what_is_missing(plain_site: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from colindex.cli import main; sys.argv = 'colindex info --system --format json'.split(); main()"
     )
-    assert all(Path(file).is_relative_to(unpacked) for file in done.stdout.split())
+    facts = json.loads(_run(code, plain_site, tmp_path))
+    assert facts["kernels"].startswith("reference")
+    assert facts["reads"] == "python"
+    assert "_native" in facts["missing"]
+    assert "compiler" in facts["missing"]
+
+
+def test_source_distribution_holds_what_is_compiled(tmp_path: Path) -> None:
+    source = _copied(tmp_path / "source")
+    code = f"from setuptools.build_meta import build_sdist; build_sdist({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, capture_output=True, text=True, timeout=60)
+    (built,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        names = {name.split("/", 1)[-1] for name in archive.getnames()}
+    native = {
+        f"{place}/{path.name}" for place in NATIVE for path in (ROOT / place).glob("*") if path.suffix in (".cpp", ".h")
+    }
+    assert native
+    assert native <= names
+    assert {"setup.py", "pyproject.toml", "storage/__init__.py", "cli/__init__.py", "colindex/py.typed"} <= names
 
 
 def test_wheel_installs_the_command(wheel: Path) -> None:
@@ -125,6 +226,7 @@ def test_every_dependency_has_a_lower_bound_and_a_pin_that_meets_it(pyproject: d
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     project = pyproject["project"]
     wanted = [*project["dependencies"], *(row for extra in project["optional-dependencies"].values() for row in extra)]
+    wanted += pyproject["build-system"]["requires"]
     for requirement in map(Requirement, wanted):
         assert str(requirement.specifier).startswith(">="), f"{requirement}: no lower bound"
         name = re.sub(r"[-_.]+", "-", requirement.name).lower()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from colindex.errors import VectorError
-from colindex.fixed_point import on_grid
+from colindex.kernels.reference.grid import on_grid
 from colindex.projection import Projection, learn_projection
 
 

@@ -48,7 +48,7 @@ CALLS = {
     "TokenBatch.from_arrays": ["ids", "arrays"],
     "Document": ["id", "text", "title", "metadata"],
     "BuildParams": ["bits", "pool_factor", "dim"],
-    "SearchParams": ["nprobe", "candidates", "exact"],
+    "SearchParams": ["nprobe", "candidates", "margin", "exact"],
 }
 
 

@@ -12,6 +12,8 @@ import colindex
 from colindex import Document, Index
 from colindex.cli import info
 from colindex.cli.output import counted
+from colindex.kernels import chosen
+from colindex.storage.blocks import engines
 from tests.cli.conftest import Run
 from tests.words import WordEncoder
 
@@ -48,9 +50,23 @@ def test_info_system(run: Run) -> None:
     facts = json.loads(result.stdout)
     assert facts["colindex"] == colindex.__version__
     assert facts["packages"]["numpy"]
-    assert facts["kernels"].startswith("colindex.kernels.")
+    assert facts["kernels"] == chosen.BODY
+    assert facts["reads"] == engines()[0]
+    native = chosen.BODY.startswith("native") and facts["reads"] != "python"
+    assert ("missing" in facts) == (not native)
     assert facts["cpu"]["cores"] >= 1
     assert "packages.torch" in run("info", "--system").stdout
+
+
+def test_info_system_says_what_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chosen, "BODY", "reference (NumPy)")
+    monkeypatch.setattr(chosen, "MISSING", "No module named '_native'")
+    facts = json.loads(run("info", "--system", "--format", "json").stdout)
+    assert facts["kernels"] == "reference (NumPy)"
+    assert facts["missing"].startswith("No module named '_native'; install a C++17 compiler")
+    monkeypatch.setattr(chosen, "MISSING", "")
+    monkeypatch.setattr("colindex.storage.blocks.engines", lambda: ("python",))
+    assert "_reads" in json.loads(run("info", "--system", "--format", "json").stdout)["missing"]
 
 
 def test_info_system_where_little_is_known(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

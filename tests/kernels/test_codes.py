@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from colindex.kernels.reference import decode_records, decode_trellis, encode_trellis, trellis_states
+from colindex.kernels.tables import code_table
+from tests.kernels.records import by_definition, gaussian, pack, random_records, some_table, states
 
 WIDTHS = (1, 2, 4, 8)
 GOLDEN = {
@@ -21,18 +23,8 @@ GOLDEN = {
 }
 
 
-def gaussian(rows: int, dim: int, seed: int = 0) -> NDArray[np.float32]:
-    return np.random.default_rng(seed).standard_normal((rows, dim)).astype(np.float32)
-
-
 def some_levels(seed: int = 1) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal(256).astype(np.float32)
-
-
-def states_by_definition(code: NDArray[np.uint8], bits: int, dim: int) -> list[int]:
-    """The last 8 bits of the stream at each dimension, read from a string of bits."""
-    stream = "0" * 8 + "".join(f"{byte:08b}" for byte in code.tolist())
-    return [int(stream[end - 8 : end], 2) for end in range(8 + bits, 8 + bits * dim + 1, bits)]
 
 
 def error(scaled: NDArray[np.float32], decoded: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -48,7 +40,7 @@ def error(scaled: NDArray[np.float32], decoded: NDArray[np.float32]) -> NDArray[
 def test_a_state_is_the_last_8_bits_of_the_stream(bits: int, dim: int, data: st.DataObject) -> None:
     size = -(-dim * bits // 8)
     code = np.frombuffer(data.draw(st.binary(min_size=size, max_size=size)), np.uint8)[None]
-    assert trellis_states(code, bits, dim)[0].tolist() == states_by_definition(code[0], bits, dim)
+    assert trellis_states(code, bits, dim)[0].tolist() == states(code[0], bits, dim)
 
 
 @pytest.mark.parametrize(("bits", "dim"), [(1, 11), (2, 6), (4, 3), (8, 1)])
@@ -157,25 +149,41 @@ def test_equal_levels_cost_nothing_to_tell_apart(bits: int) -> None:
 @pytest.mark.parametrize("centroid_bytes", [2, 4])
 @pytest.mark.parametrize("unit", [False, True])
 def test_a_record_is_its_centroid_and_its_scaled_direction(bits: int, centroid_bytes: int, unit: bool) -> None:
-    rng, dim, levels = np.random.default_rng(4), 12, some_levels()
-    centroids = gaussian(70, dim)
-    codes = rng.integers(0, 256, (40, -(-dim * bits // 8)), dtype=np.uint8)
-    ids, lengths = rng.integers(0, 70, 40), rng.random(40).astype("<f2")
-    parts = [ids.astype(f"<u{centroid_bytes}")[:, None].view(np.uint8), lengths[:, None].view(np.uint8), codes]
-    expected = centroids[ids] + lengths.astype(np.float32)[:, None] * decode_trellis(codes, levels, bits, dim)
-    if unit:
-        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    records = np.concatenate(parts, axis=1)
-    decoded = decode_records(records, centroids, levels, bits, centroid_bytes, unit)
-    assert (decode_records(records[7:8], centroids, levels, bits, centroid_bytes, unit)[0] == decoded[7]).all()
+    table = some_table(12, bits, centroid_bytes=centroid_bytes, unit=unit)
+    records = random_records(table, 40, residual=3)
+    decoded = decode_records(records, table)
+    assert (decode_records(records[7:8], table)[0] == decoded[7]).all()
     assert decoded.dtype == np.float32
-    np.testing.assert_allclose(decoded, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(decoded, by_definition(records, table), rtol=1e-5, atol=1e-6)
+
+
+def test_more_records_than_are_decoded_at_a_time() -> None:
+    table = some_table(8, 2)
+    records = random_records(table, 2500)
+    apart = [decode_records(records[first : first + 7], table) for first in range(0, 2500, 7)]
+    assert np.array_equal(decode_records(records, table), np.concatenate(apart))
 
 
 def test_a_record_of_a_zero_vector_decodes_to_zero() -> None:
-    records = np.zeros((1, 8), np.uint8)
-    decoded = decode_records(records, np.zeros((1, 16), np.float32), some_levels(), 2, 2, unit=True)
-    assert not decoded.any()
+    table = code_table(np.zeros((1, 16), np.float32), some_levels(), bits=2, centroid_bytes=2, unit=True)
+    assert not decode_records(np.zeros((1, 8), np.uint8), table).any()
+
+
+def test_a_record_of_no_centroid_is_an_error() -> None:
+    table = some_table(16, 2, centroids=70)
+    records = pack(table, np.array([69, 70]), np.ones(2), np.zeros((2, 4), np.uint8))
+    decode_records(records[:1], table)
+    with pytest.raises(IndexError):
+        decode_records(records, table)
+
+
+def test_a_length_that_no_encoder_writes_is_cut_to_one_that_it_does() -> None:
+    table, codes = some_table(16, 2), np.arange(12, dtype=np.uint8).reshape(3, 4)
+    strange, plain = (
+        pack(table, np.arange(3), np.array(lengths), codes)
+        for lengths in ([np.inf, -np.inf, np.nan], [65504, -65504, 0])
+    )
+    assert np.array_equal(decode_records(strange, table), decode_records(plain, table))
 
 
 def test_arguments_are_left_as_they_are() -> None:

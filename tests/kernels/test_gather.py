@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from colindex.kernels.reference import gather, invert
+from colindex.kernels.reference import invert
+from tests.kernels.bodies import BODIES, Body, each_body, each_native
 from tests.oracles import exact_gather
 
 Case = tuple[NDArray[np.uint32], NDArray[np.int64], int]
@@ -54,44 +56,190 @@ def test_pairs_beyond_four_bytes_do_not_wrap() -> None:
     assert np.array_equal(np.repeat(np.arange(2**19), np.diff(bounds)), centroids)
 
 
-@given(coded_documents(), st.data())
-def test_gathered_scores_are_those_of_a_plain_walk(case: Case, data: st.DataObject) -> None:
+def ranked(scores: dict[int, float], limit: int) -> list[int]:
+    """Documents in falling score, ties by lower number."""
+    return sorted(scores, key=lambda document: (-scores[document], document))[:limit]
+
+
+def probed(rows: list[list[int]], scores: list[list[float]]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    return np.array(rows, np.int32), np.array(scores, np.float32)
+
+
+@each_body
+@given(case=coded_documents(), posting=st.sampled_from([np.uint16, np.uint32]), data=st.data())
+def test_gathered_scores_are_those_of_a_plain_walk(body: Body, case: Case, posting: type, data: st.DataObject) -> None:
     n_centroids = case[2]
     tokens, probes = data.draw(st.integers(1, 5)), data.draw(st.integers(1, n_centroids))
+    limit = data.draw(st.sampled_from([1, 3, 1000]))
     orders = [data.draw(st.permutations(range(n_centroids)))[:probes] for _ in range(tokens)]
     # quarters add up exactly in float32; equal neighbours are likely
     drawn = [data.draw(st.lists(st.integers(-8, 8), min_size=probes, max_size=probes)) for _ in range(tokens)]
     ids = np.array(orders, np.int32)
     scores = np.sort(np.array(drawn, np.float32) / np.float32(4), axis=1)[:, ::-1]
-    documents, gathered, walked = gather(ids, scores, *invert(*case), len(case[1]) - 1)
+    postings, bounds = invert(*case)
+    found = body.gather(ids, scores, postings.astype(posting), bounds, len(case[1]) - 1, limit)
     expected, expected_walked = exact_gather(ids, scores, lists(case))
-    assert dict(zip(documents.tolist(), gathered.tolist(), strict=True)) == pytest.approx(expected, abs=1e-20)
-    assert documents.tolist() == sorted(expected)
-    assert walked == expected_walked
+    documents, gathered, met, walked = found
+    assert (documents.dtype, gathered.dtype) == (np.int32, np.float32)
+    of_best = [expected[document] for document in ranked(expected, limit)]
+    assert len(set(documents.tolist())) == len(documents)
+    assert [expected[document] for document in documents.tolist()] == pytest.approx(of_best, abs=1e-20)
+    assert gathered.tolist() == pytest.approx([expected[document] for document in documents.tolist()], abs=1e-20)
+    assert (met, walked) == (len(expected), expected_walked)
 
 
-def test_a_document_met_only_at_the_floor_is_returned() -> None:
+def random_case(documents: int, tokens: int, vectors_each: int = 20) -> tuple[Any, ...]:
+    """A segment of some size, and a query that probes it: ids, scores, postings, offsets, documents."""
+    rng = np.random.default_rng(documents)
+    centroids = rng.integers(0, 300, vectors_each * documents).astype(np.uint32)
+    postings, bounds = invert(centroids, np.arange(documents + 1) * vectors_each, 300)
+    ids = np.array([rng.permutation(300)[:16] for _ in range(tokens)], np.int32).reshape(tokens, 16)
+    scores = np.sort(rng.standard_normal((tokens, 16)).astype(np.float32), axis=1)[:, ::-1]
+    return ids, np.ascontiguousarray(scores), postings, bounds, documents
+
+
+@each_native
+@pytest.mark.parametrize("tokens", [1, 32, 100])
+@pytest.mark.parametrize("limit", [1, 10, 512, 25_000])
+@pytest.mark.parametrize(("documents", "vectors_each"), [(3001, 20), (20_000, 1)])
+def test_the_native_body_ranks_a_segment_as_the_reference_does(
+    body: Body, tokens: int, limit: int, documents: int, vectors_each: int
+) -> None:
+    """Where a token meets nearly all documents, and where it meets one in twenty."""
+    arguments = (*random_case(documents, tokens, vectors_each), limit)
+    (found, scores, *counts), (others, other_scores, *other_counts) = (
+        of.gather(*arguments) for of in (body, BODIES[0])
+    )
+    assert np.array_equal(found, others)  # both add up what lies above the floors in float32, token by token
+    np.testing.assert_allclose(scores, other_scores, atol=1e-4)  # the floors' sum is rounded in another place
+    assert counts == other_counts
+
+
+@each_body
+@pytest.mark.parametrize("places", [np.uint32, np.int64])
+@pytest.mark.parametrize("posting", [np.uint16, np.uint32])
+def test_postings_of_either_width_give_the_same_answers(body: Body, posting: type, places: type) -> None:
+    ids, scores, postings, bounds, documents = random_case(200, 5)
+    expected = body.gather(ids, scores, postings, bounds, documents, 50)
+    found = body.gather(ids, scores, postings.astype(posting), bounds.astype(places), documents, 50)
+    assert np.array_equal(found[0], expected[0])
+    assert np.array_equal(found[1], expected[1])
+    assert found[2:] == expected[2:]
+
+
+@each_body
+def test_a_limit_keeps_the_best_and_counts_them_all(body: Body) -> None:
+    arguments = random_case(500, 8)
+    everything = body.gather(*arguments, 500)
+    some = body.gather(*arguments, 20)
+    assert np.array_equal(some[0], everything[0][:20])
+    assert np.array_equal(some[1], everything[1][:20])
+    assert some[2:] == everything[2:]
+
+
+@each_body
+def test_a_limit_may_be_far_beyond_the_documents(body: Body) -> None:
+    arguments = random_case(50, 8)
+    assert np.array_equal(body.gather(*arguments, 2**40)[0], body.gather(*arguments, 50)[0])
+
+
+@each_body
+def test_a_document_met_only_at_the_floor_is_returned(body: Body) -> None:
     postings, bounds = invert(np.array([0, 1], np.uint32), np.array([0, 1, 2, 2]), 3)
-    documents, scores, _ = gather(np.array([[0, 1]], np.int32), np.array([[2.0, 2.0]], np.float32), postings, bounds, 3)
+    documents, scores, met, _ = body.gather(*probed([[0, 1]], [[2.0, 2.0]]), postings, bounds, 3, 9)
     assert documents.tolist() == [0, 1]
     assert scores.tolist() == [2.0, 2.0]
+    assert met == 2
 
 
-def test_a_missed_token_credits_a_quarter_of_the_probed_range_below_the_last() -> None:
+@each_body
+def test_a_missed_token_credits_a_quarter_of_the_probed_range_below_the_last(body: Body) -> None:
     postings, bounds = invert(np.array([0, 1], np.uint32), np.array([0, 1, 2]), 3)
-    ids, scores = np.array([[0, 2], [1, 0]], np.int32), np.array([[2.0, 1.0], [3.0, -1.0]], np.float32)
-    documents, gathered, _ = gather(ids, scores, postings, bounds, 2)
+    ids, scores = probed([[0, 2], [1, 0]], [[2.0, 1.0], [3.0, -1.0]])
+    documents, gathered, *_ = body.gather(ids, scores, postings, bounds, 2, 9)
     assert dict(zip(documents.tolist(), gathered.tolist(), strict=True)) == {0: 2.0 - 1.0, 1: (1.0 - 0.25) + 3.0}
 
 
+@each_body
 @pytest.mark.parametrize("shape", [(0, 4), (3, 0)])
-def test_a_query_that_probes_nothing_meets_nothing(shape: tuple[int, int]) -> None:
+def test_a_query_that_probes_nothing_meets_nothing(body: Body, shape: tuple[int, int]) -> None:
     postings, bounds = invert(np.zeros(3, np.uint32), np.array([0, 3]), 4)
-    documents, scores, walked = gather(np.zeros(shape, np.int32), np.zeros(shape, np.float32), postings, bounds, 1)
-    assert (documents.tolist(), scores.tolist(), walked) == ([], [], 0)
+    found = body.gather(np.zeros(shape, np.int32), np.zeros(shape, np.float32), postings, bounds, 1, 9)
+    assert (found[0].tolist(), found[1].tolist(), found[2], found[3]) == ([], [], 0, 0)
 
 
-def test_a_segment_without_documents_gathers_nothing() -> None:
+@each_body
+def test_a_segment_without_documents_gathers_nothing(body: Body) -> None:
     postings, bounds = invert(np.empty(0, np.uint32), np.zeros(1, np.int64), 4)
-    documents, _, walked = gather(np.zeros((2, 1), np.int32), np.ones((2, 1), np.float32), postings, bounds, 0)
-    assert (documents.tolist(), walked) == ([], 0)
+    documents, _, met, walked = body.gather(*probed([[0], [0]], [[1.0], [1.0]]), postings, bounds, 0, 9)
+    assert (documents.tolist(), met, walked) == ([], 0, 0)
+
+
+@each_body
+@pytest.mark.parametrize("wrong", [4, 2**31 - 1])
+def test_a_centroid_without_postings_is_an_error(body: Body, wrong: int) -> None:
+    postings, bounds = invert(np.zeros(3, np.uint32), np.array([0, 3]), 4)
+    with pytest.raises(IndexError):
+        body.gather(*probed([[0, wrong]], [[1.0, 0.0]]), postings, bounds, 1, 9)
+
+
+@each_native
+def test_centroids_are_not_counted_from_the_end(body: Body) -> None:
+    postings, bounds = invert(np.zeros(3, np.uint32), np.array([0, 3]), 4)
+    with pytest.raises(IndexError):
+        body.gather(*probed([[0, -1]], [[1.0, 0.0]]), postings, bounds, 1, 9)
+
+
+@each_body
+@pytest.mark.parametrize("posting", [np.uint16, np.uint32])
+@pytest.mark.parametrize(("probe", "documents"), [(0, 2), (1, 3), (1, 700)])
+def test_a_posting_of_no_document_is_an_error_or_nothing(body: Body, posting: type, probe: int, documents: int) -> None:
+    """An index from a stranger may hold anything, with the right checksums."""
+    postings: NDArray[Any] = np.array([0, 1, 2, 700], posting)
+    try:
+        found = body.gather(*probed([[probe]], [[1.0]]), postings, np.array([0, 3, 4]), documents, 9)[0]
+    except IndexError:
+        return
+    assert posting is np.uint16, "rows for all that two bytes can name are few; for four bytes they are not"
+    assert found.tolist() == list(range(documents))[: 3 * (probe == 0)]
+
+
+@each_native
+@pytest.mark.parametrize("bounds", [[0, 3, 5], [0, 4, 3], [-1, 3, 4], [0, -4, 4], [2**62, 3, 4]])
+def test_postings_that_lie_outside_are_an_error(body: Body, bounds: list[int]) -> None:
+    with pytest.raises(IndexError):
+        body.gather(*probed([[0, 1]], [[1.0, 1.0]]), np.zeros(4, np.uint16), np.array(bounds), 1, 9)
+
+
+@each_native
+def test_scores_beyond_float32_do_no_harm(body: Body) -> None:
+    arguments = random_case(100, 3)
+    arguments[1][:, 0], arguments[1][1, 1:] = np.inf, -np.inf
+    documents, _, met, _ = body.gather(*arguments, 100)
+    assert sorted(documents.tolist()) == sorted(set(documents.tolist()))
+    assert len(documents) == met <= 100
+
+
+@each_body
+def test_arguments_are_left_as_they_are(body: Body) -> None:
+    arguments = random_case(50, 3)
+    for array in arguments[:4]:
+        array.flags.writeable = False
+    body.gather(*arguments, 10)
+
+
+@each_native
+def test_what_does_not_fit_is_refused_before_it_is_read(body: Body) -> None:
+    ids, scores, postings, bounds, documents = random_case(50, 3)
+    wrong = [
+        (ids[:, :-1], scores, postings, bounds, documents, 10),
+        (ids[0], scores[0], postings, bounds, documents, 10),
+        (ids, scores, postings.astype(np.int64), bounds, documents, 10),
+        (ids, scores, postings, bounds.astype(np.int16), documents, 10),
+        (ids, scores, postings[:, None], bounds, documents, 10),
+        (ids, scores, postings, bounds, documents, 0),
+        (ids, scores, postings, bounds, -1, 10),
+    ]
+    for arguments in wrong:
+        with pytest.raises(ValueError, match="native kernel"):
+            body.gather(*arguments)

@@ -29,7 +29,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["decode_records", "decode_trellis", "encode_trellis", "trellis_states"]
+from colindex.kernels.tables import CodeTable
+
+__all__ = ["decode_records", "decode_trellis", "encode_trellis", "level_grid", "trellis_states"]
 
 _STATES = 256
 _BLOCK = (
@@ -53,7 +55,7 @@ def encode_trellis(scaled: NDArray[np.float32], levels: NDArray[np.float32], bit
     """
     code_bytes = -(-scaled.shape[1] * bits // 8)
     codes = np.empty((len(scaled), code_bytes), np.uint8)
-    step, reach = _grid(levels, bits)
+    step, reach = level_grid(levels, bits)
     whole = np.rint(levels.astype(np.float64) * step).astype(np.float32)
     branches = [_branch_terms(whole, phase + bits) for phase in range(0, 8, bits)]
     for start in range(0, len(scaled), _BLOCK):
@@ -91,46 +93,40 @@ def decode_trellis(codes: NDArray[np.uint8], levels: NDArray[np.float32], bits: 
     )  # no state lies outside: wrapping only skips checks
 
 
-def decode_records(
-    records: NDArray[np.uint8],
-    centroids: NDArray[np.float32],
-    levels: NDArray[np.float32],
-    bits: int,
-    centroid_bytes: int,
-    unit: bool,
-) -> NDArray[np.float32]:
+def decode_records(records: NDArray[np.uint8], table: CodeTable) -> NDArray[np.float32]:
     """The vectors that records stand for: centroid + length * direction.
 
     Args:
         records: uint8 [n, record bytes]: centroid id, float16 length, code (`colindex.records`).
-        centroids: float32 [K, dim].
-        levels: float32 [256].
-        bits: bits a dimension, 1, 2, 4 or 8.
-        centroid_bytes: 2 or 4.
-        unit: whether the stored vectors had unit length; if so, decoded ones are brought back to it, which takes away
-            the error along the vector itself, the one that shifts its best scores.
+        table: what the records were coded with.
 
     Returns:
-        float32 [n, dim]. A record's vector does not depend on the others.
+        float32 [n, dim]. A record's vector does not depend on the others. In a record that no encoder wrote, an infinite
+        length is the largest one of float16, and NaN is 0.
+
+    Raises:
+        IndexError: a record names a centroid that the table does not have.
     """
-    vectors = np.empty((len(records), centroids.shape[1]), np.float32)
+    dim, id_bytes = table.centroids.shape[1], table.centroid_bytes
+    vectors = np.empty((len(records), dim), np.float32)
     for start in range(0, len(records), _ROWS):
         some = records[start : start + _ROWS]
-        ids = some[:, :centroid_bytes].view(f"<u{centroid_bytes}")[:, 0]
-        lengths = some[:, centroid_bytes : centroid_bytes + 2].view("<f2")
+        ids = some[:, :id_bytes].view(f"<u{id_bytes}")[:, 0]
+        lengths = some[:, id_bytes : id_bytes + 2].view("<f2")
         part = vectors[start : start + _ROWS]
-        directions = decode_trellis(some[:, centroid_bytes + 2 :], levels, bits, centroids.shape[1])
-        np.multiply(directions, lengths.astype(np.float32), out=part)
-        part += centroids[ids]
-        if unit:
+        directions = decode_trellis(some[:, id_bytes + 2 :], table.levels, table.bits, dim)
+        np.multiply(directions, np.nan_to_num(lengths).astype(np.float32), out=part)
+        part += table.centroids[ids] * np.float32(table.step)
+        if table.unit:
             norms = np.sqrt(np.einsum("ij,ij->i", part, part))[:, None]
             part /= np.where(norms > 0, norms, 1)  # a zero vector stays zero
     return vectors
 
 
-def _grid(levels: NDArray[np.float32], bits: int) -> tuple[float, float]:
+def level_grid(levels: NDArray[np.float32], bits: int) -> tuple[float, float]:
     """Whole-number steps in one unit of the levels, and how far from zero values may lie.
 
+    Levels come to 910 steps at most, values to 1,138.
     Costs of two states differ by at most what a whole byte of branches can differ (any state is reached from any other
     in 8 / bits dimensions), and they are brought back to zero once a byte: four such spans bound every cost.
     """

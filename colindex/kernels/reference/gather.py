@@ -7,7 +7,7 @@
    every centroid not probed from above; the floor lies below it by a quarter of the distance from the first to the
    last. So a document's score is the sum of all floors plus what it got above them. Measured on wiki20k, 64 probes:
    .979 of the exact top 10 in the first 256 against .967 with the last score itself as the floor (docs/LOG.md).
-4. Documents that met no token are not returned.
+4. Keep the best; documents that met no token are not returned.
 
 Missing scores by the last probed one: XTR (Lee et al., NeurIPS 2023) and WARP (Scheerer et al., SIGIR 2025).
 """
@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from colindex.kernels.reference.probe import best
 
 __all__ = ["gather", "invert"]
 
@@ -32,8 +34,9 @@ def gather(
     postings: NDArray[Any],
     postings_offsets: NDArray[Any],
     n_documents: int,
-) -> tuple[NDArray[np.int32], NDArray[np.float32], int]:
-    """Documents met by any query token, with their approximate MaxSim from centroid scores alone.
+    limit: int,
+) -> tuple[NDArray[np.int32], NDArray[np.float32], int, int]:
+    """The best documents met by any query token, with their approximate MaxSim from centroid scores alone.
 
     Args:
         ids: int32 [q, n], probed centroids of each query token in falling score.
@@ -41,9 +44,11 @@ def gather(
         postings: uint16 or uint32 [P], for each centroid its documents, each once.
         postings_offsets: integers [K + 1]; centroid c owns `postings[postings_offsets[c]:postings_offsets[c + 1]]`.
         n_documents: documents are numbered from 0 to this, exclusive.
+        limit: at most this many documents are returned, 1 or more.
 
     Returns:
-        documents int32 [m] in rising order, their scores float32 [m], and the number of posting entries walked.
+        documents int32 [m] in falling score, ties by lower number, their scores float32 [m], how many documents were met,
+        and how many posting entries walked.
     """
     above = np.zeros(n_documents, np.float32)
     token_above = np.empty(n_documents, np.float32)
@@ -58,7 +63,8 @@ def gather(
         token_above[postings[walked]] = np.repeat(over_floor, lengths[token, ::-1])
         above += token_above
     documents = np.flatnonzero(above).astype(np.int32)
-    return documents, above[documents] + floors.sum(dtype=np.float32), int(lengths.sum())
+    chosen = documents[best(above[documents], limit)]
+    return chosen, above[chosen] + floors.sum(dtype=np.float32), len(documents), int(lengths.sum())
 
 
 def invert(

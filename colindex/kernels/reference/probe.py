@@ -12,38 +12,37 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["best", "top_centroids"]
+from colindex.kernels.tables import ProbeTable
+
+__all__ = ["BEYOND", "best", "top_centroids"]
 
 _QUERY_TOKENS = 32
-_BEYOND = np.float32(0.3)
+BEYOND = np.float32(0.3)
+"""What a centroid's spread adds to its score, in lengths of the query token."""
 
 
 def top_centroids(
-    query: NDArray[np.float32],
-    centroids: NDArray[np.float32],
-    nprobe: int,
-    spreads: NDArray[np.float32] | None = None,
+    query: NDArray[np.float32], table: ProbeTable, nprobe: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The best centroids of each query token by the dot product to expect of their best vector.
 
     Args:
         query: float32 [q, dim].
-        centroids: float32 [K, dim].
-        nprobe: centroids wanted for each token; more than K means K.
-        spreads: float32 [K], root mean square distance of each centroid's vectors from it; None counts as zeros.
+        table: the centroids, K of them.
+        nprobe: centroids wanted for each token, 1 or more; more than K means K.
 
     Returns:
         ids int32 [q, n] and scores float32 [q, n], n = min(nprobe, K), in falling score, ties by lower id.
     """
-    kept = min(nprobe, len(centroids))
+    kept = min(nprobe, len(table.values))
     ids = np.empty((len(query), kept), np.int32)
     scores = np.empty((len(query), kept), np.float32)
+    centroids = (table.values[:, : query.shape[1]] - np.float32(128)) * table.steps[:, None]
     for start in range(0, len(query), _QUERY_TOKENS):
         tokens = query[start : start + _QUERY_TOKENS]
         lengths = np.sqrt((tokens * tokens).sum(axis=1))
         for row, values in enumerate(tokens @ centroids.T):
-            if spreads is not None:
-                values += (_BEYOND * lengths[row]) * spreads
+            values += (BEYOND * lengths[row]) * table.spreads
             ids[start + row] = best(values, kept)
             scores[start + row] = values[ids[start + row]]
     return ids, scores

@@ -1,4 +1,4 @@
-"""Dot products that are exact, so that no result depends on how BLAS splits its work.
+"""Dot products that are exact, so that no result depends on how they are added up.
 
 A float32 matrix product rounds differently at different rows of the same call (measured with OpenBLAS 0.3.31: a row's
 last bit changes with its position modulo 4), so the same vector could get another centroid in another batch.
@@ -29,7 +29,7 @@ def on_grid(vectors: NDArray[Any]) -> NDArray[np.float64]:
     Returns:
         float64 [n, dim]; row i depends on `vectors[i]` alone. `on_grid(a) @ on_grid(b).T` is exact.
     """
-    wide: NDArray[np.float64] = vectors.astype(np.float64)
+    wide: NDArray[np.float64] = vectors.astype(np.float64, order="C")  # rows in one piece are added in one order
     norms = np.sqrt((wide * wide).sum(axis=1))
     exponents = np.frexp(norms)[1][:, None]  # norm < 2**exponent
     # powers of two, so that multiplying is exact; ldexp on every value would take five times longer

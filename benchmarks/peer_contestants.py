@@ -1,0 +1,121 @@
+"""Who takes part in the peer benchmark, and with which settings.
+
+Every contestant is one way to build and several ways to search that index, from the least work to the most, so that there is
+a curve. The peers' settings are their defaults, and what came out on the frontier of sweeps over their documented knobs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["CONTESTANTS", "Contestant", "Setting", "chosen", "label"]
+
+Setting = Mapping[str, int | float | str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """One engine with one way to build."""
+
+    engine: str
+    searches: tuple[Setting, ...]
+    """Settings of the searches, from the least work to the most."""
+    build: Setting = field(default_factory=dict)
+    """Settings of the build."""
+    ours: bool = False
+    """Runs in this venv, not in the peers'."""
+    builds: bool = True
+    """Has an index to build."""
+    refines: bool = False
+    """Settings that name `documents` are handed candidates: they refine, and find nothing."""
+    note: str = ""
+    """What a reader of the table has to know."""
+
+    @property
+    def name(self) -> str:
+        """Engine and build, as the tables name them."""
+        return f"{self.engine} ({label(self.build)})" if self.build else self.engine
+
+    @property
+    def slug(self) -> str:
+        """Name of its folder."""
+        return "-".join([self.engine, *(f"{key}{value}" for key, value in sorted(self.build.items()))])
+
+
+def label(setting: Setting) -> str:
+    """A setting in a few words.
+
+    >>> label({"nprobe": 8, "bound": 256})
+    'nprobe 8, bound 256'
+    """
+    return ", ".join(f"{key} {json.dumps(value)}" for key, value in setting.items()) or "default"
+
+
+def chosen(engines: Iterable[str]) -> tuple[Contestant, ...]:
+    """The contestants of these engines; all where none is named."""
+    wanted = set(engines)
+    return tuple(one for one in CONTESTANTS if not wanted or one.engine in wanted)
+
+
+_OURS: tuple[Setting, ...] = tuple(
+    {"nprobe": nprobe, "candidates": candidates}
+    for nprobe, candidates in ((2, 16), (4, 24), (8, 32), (16, 64), (32, 128), (64, 256), (64, 512), (128, 1024))
+)
+
+CONTESTANTS: tuple[Contestant, ...] = (
+    Contestant("colindex", _OURS, {"bits": 2}, ours=True),
+    Contestant("colindex", _OURS, {"bits": 4}, ours=True),
+    Contestant(
+        "tachiom",
+        (
+            {"k_centroids": 4, "k_docs_to_score": 30, "alpha": 0.15},
+            {"k_centroids": 4, "k_docs_to_score": 50, "alpha": 0.3},
+            {"k_centroids": 8, "k_docs_to_score": 100, "alpha": 0.3},
+            {"k_centroids": 10, "k_docs_to_score": 200, "alpha": 0.45},
+            {"k_centroids": 20, "k_docs_to_score": 500, "alpha": 0.3},
+            {"k_centroids": 20, "k_docs_to_score": 500, "alpha": 0.45, "beta": 50},
+            {"k_centroids": 20, "k_docs_to_score": 500, "alpha": 0.45},
+            {"k_centroids": 40, "k_docs_to_score": 500, "alpha": 0.45},
+            {"k_centroids": 80, "k_docs_to_score": 1000, "alpha": None},
+        ),
+        {"tokens_per_centroid": 64},
+        note="PyPI's wheel, compiled for any x86-64; its makers advise to compile it for the machine",
+    ),
+    Contestant(
+        "fast-plaid",
+        (
+            {"n_ivf_probe": 1, "n_full_scores": 64},
+            {"n_ivf_probe": 2, "n_full_scores": 128},
+            {"n_ivf_probe": 4, "n_full_scores": 256},
+            {"n_ivf_probe": 8, "n_full_scores": 1024},
+            {"n_ivf_probe": 8, "n_full_scores": 4096},
+        ),
+        {"nbits": 4},
+    ),
+    Contestant(
+        "xtr-warp",
+        (
+            {},
+            {"nprobe": 16, "bound": 256, "centroid_score_threshold": 0.0},
+            {"nprobe": 32, "bound": 512, "centroid_score_threshold": 0.0},
+            {"nprobe": 64, "bound": 512, "centroid_score_threshold": 0.0},
+            {"nprobe": 128, "bound": 1024, "centroid_score_threshold": 0.0, "max_candidates": 1_000_000},
+            {"nprobe": 256, "bound": 2048, "centroid_score_threshold": 0.0, "max_candidates": 1_000_000},
+        ),
+        {"nbits": 4},
+    ),
+    Contestant(
+        "lancedb",
+        (
+            {"nprobes": 4},
+            {"nprobes": 8, "refine_factor": 5},
+            {"nprobes": 16, "refine_factor": 10},
+            {"nprobes": 32, "refine_factor": 20},
+        ),
+        {"num_sub_vectors": 32},
+    ),
+    Contestant("exact", ({},), ours=True, builds=False, note="float32 BLAS over all tokens"),
+    Contestant("maxsim-cpu", ({"documents": 256}, {}), builds=False, refines=True, note="exact, float32"),
+)

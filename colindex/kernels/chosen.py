@@ -1,0 +1,50 @@
+"""Which body of the kernels runs here: the native one where it was built, else the reference?
+
+Callers import the kernels from here. Kernels that have no native body are the reference's everywhere. `BODY` says which body
+it is, and `MISSING` why it is not the native one.
+"""
+
+from __future__ import annotations
+
+from colindex.kernels.reference import best, decode_records, decode_trellis, invert, maxsim, trellis_states
+
+try:
+    from colindex.kernels.native import _native
+    from colindex.kernels.native.build import add_rows, encode_residuals, encode_trellis, nearest, project, ward_labels
+    from colindex.kernels.native.search import gather, score_records, top_centroids
+except ImportError as error:
+    from colindex.kernels.reference import (
+        add_rows,
+        encode_residuals,
+        encode_trellis,
+        gather,
+        nearest,
+        project,
+        score_records,
+        top_centroids,
+        ward_labels,
+    )
+
+    BODY, MISSING = "reference (NumPy)", str(error)
+else:
+    BODY, MISSING = f"native ({_native.instruction_set()})", ""
+
+__all__ = [
+    "BODY",
+    "MISSING",
+    "add_rows",
+    "best",
+    "decode_records",
+    "decode_trellis",
+    "encode_residuals",
+    "encode_trellis",
+    "gather",
+    "invert",
+    "maxsim",
+    "nearest",
+    "project",
+    "score_records",
+    "top_centroids",
+    "trellis_states",
+    "ward_labels",
+]

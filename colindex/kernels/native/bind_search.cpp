@@ -1,0 +1,237 @@
+// The kernels of a search, for Python: probe, gather, refine. Array shapes are checked by colindex/kernels/native/search.py.
+#include <pybind11/numpy.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "best.h"
+#include "bindings.h"
+#include "gather.h"
+#include "instruction_set.h"
+#include "search_kernels.h"
+
+namespace py = pybind11;
+
+namespace colindex {
+namespace {
+
+const SearchKernels& kernels() {
+#if defined(__x86_64__)
+    if (instruction_set() == InstructionSet::avx512) return search_avx512;
+    if (instruction_set() == InstructionSet::avx2) return search_avx2;
+#endif
+    return search_generic;
+}
+
+double length_of(const float* row, int dim) {
+    double square = 0;
+    for (int at = 0; at < dim; ++at) square += static_cast<double>(row[at]) * row[at];
+    return std::sqrt(square);
+}
+
+float finite(double length) { return static_cast<float>(std::min<double>(length, std::numeric_limits<float>::max())); }
+
+class Query {
+  public:
+    Query(const float* values, int tokens, int dim) {
+        const int blocks = (tokens + kLanes - 1) / kLanes, padded = (dim + 31) / 32 * 32;
+        pairs_.resize(static_cast<std::size_t>(blocks) * kLanes * padded);
+        lengths_.resize(static_cast<std::size_t>(blocks) * kLanes);
+        for (int token = 0; token < tokens; ++token) {
+            const float* row = values + static_cast<std::size_t>(token) * dim;
+            const double length = length_of(row, dim);
+            lengths_[token] = finite(length);
+            const double factor = length > 0 ? kWhole / length : 0;
+            std::int16_t* block = pairs_.data() + static_cast<std::size_t>(token / kLanes) * padded * kLanes;
+            for (int at = 0; at < dim; ++at)
+                block[(at / 2 * kLanes + token % kLanes) * 2 + at % 2] = static_cast<std::int16_t>(std::lrint(row[at] * factor));
+        }
+        packed_ = {pairs_.data(), lengths_.data(), tokens, blocks, padded};
+    }
+
+    const PackedQuery& packed() const { return packed_; }
+
+  private:
+    std::vector<std::int16_t> pairs_;
+    std::vector<float> lengths_;
+    PackedQuery packed_{};
+};
+
+class Probe {
+  public:
+    Probe(const float* values, int tokens, int dim, int width) {
+        const int blocks = (tokens + kLanes - 1) / kLanes;
+        const std::size_t lanes = static_cast<std::size_t>(blocks) * kLanes;
+        quads_.resize(lanes * width);
+        pairs_.resize(lanes * width);
+        starts_.resize(lanes);
+        scales_.resize(lanes);
+        lengths_.resize(lanes);
+        for (int token = 0; token < tokens; ++token) {
+            const float* row = values + static_cast<std::size_t>(token) * dim;
+            float largest = 0;
+            for (int at = 0; at < dim; ++at) largest = std::max(largest, std::fabs(row[at]));
+            lengths_[token] = finite(length_of(row, dim));
+            scales_[token] = largest / 127;
+            const double factor = largest > 0 ? 127.0 / largest : 0;
+            const std::size_t first = static_cast<std::size_t>(token / kLanes) * width * kLanes;
+            for (int at = 0; at < dim; ++at) {
+                const auto whole = static_cast<int>(std::lrint(row[at] * factor));
+                quads_[first + (at / 4 * kLanes + token % kLanes) * 4 + at % 4] = static_cast<std::int8_t>(whole);
+                pairs_[first + (at / 2 * kLanes + token % kLanes) * 2 + at % 2] = static_cast<std::int16_t>(whole);
+                starts_[token] -= 128 * whole;
+            }
+        }
+        packed_ = {quads_.data(), pairs_.data(), starts_.data(), scales_.data(), lengths_.data(), tokens, blocks, width};
+    }
+
+    const ByteQuery& packed() const { return packed_; }
+
+  private:
+    std::vector<std::int8_t> quads_;
+    std::vector<std::int16_t> pairs_;
+    std::vector<std::int32_t> starts_;
+    std::vector<float> scales_, lengths_;
+    ByteQuery packed_{};
+};
+
+constexpr std::size_t kSampled = 16;  // one group of centroids in this many is looked at first
+constexpr std::size_t kFewCentroids = 4096;
+
+// Offer centroids [first, first + count) to the tokens of one block, those above each token's threshold.
+void offer(const ByteQuery& query, int block, const ByteCentroids& centroids, float beyond, std::size_t first, std::size_t count,
+           const float* thresholds, std::vector<Reached>& reached, std::vector<Best>& best) {
+    const std::size_t found = kernels().score_centroids(query, block, centroids, beyond, first, count, thresholds, reached.data());
+    for (std::size_t at = 0; at < found; ++at) best[reached[at].token].add(reached[at].score, reached[at].centroid);
+}
+
+// The best centroids of the tokens of one block, in two passes: a sample tells what score about twice as many as are wanted
+// will reach; then all that reach it are collected. Without the sample, ten times as many pass through the buffers.
+std::vector<Best> best_centroids(const ByteQuery& query, int block, const ByteCentroids& centroids, std::size_t n_centroids,
+                                 std::size_t kept, float beyond) {
+    const std::size_t here = std::min<std::size_t>(kLanes, query.tokens - static_cast<std::size_t>(block) * kLanes);
+    std::vector<Reached> reached(kBlock * kLanes);
+    float thresholds[kLanes];
+    std::fill(thresholds, thresholds + kLanes, std::numeric_limits<float>::infinity());  // nothing reaches a token that is none
+    const auto collect = [&](std::vector<Best>& best, std::size_t stride, std::size_t length) {
+        for (std::size_t first = 0; first < n_centroids; first += stride) {
+            for (std::size_t token = 0; token < here; ++token)
+                thresholds[token] = std::max(thresholds[token], best[token].threshold());
+            offer(query, block, centroids, beyond, first, std::min(length, n_centroids - first), thresholds, reached, best);
+        }
+    };
+    const auto nothing_yet = [&](std::size_t n) {
+        std::vector<Best> best;
+        best.reserve(here);
+        for (std::size_t token = 0; token < here; ++token) best.emplace_back(n);
+        return best;
+    };
+    constexpr float lowest = -std::numeric_limits<float>::infinity();
+    std::fill(thresholds, thresholds + here, lowest);
+    if (n_centroids >= kFewCentroids) {
+        std::vector<Best> sample = nothing_yet(2 * kept / kSampled + 8);
+        collect(sample, kGroup * kSampled, kGroup);
+        for (std::size_t token = 0; token < here; ++token) thresholds[token] = sample[token].sorted().back().score;
+    }
+    std::vector<Best> best = nothing_yet(kept);
+    collect(best, kBlock, kBlock);
+    const bool enough = std::all_of(best.begin(), best.end(), [&](const Best& of_token) { return of_token.size() >= kept; });
+    if (!enough) {  // an unlucky sample
+        best = nothing_yet(kept);
+        std::fill(thresholds, thresholds + here, lowest);
+        collect(best, kBlock, kBlock);
+    }
+    return best;
+}
+
+py::tuple top_centroids(const Array<float>& query, const Array<std::uint8_t>& values, const Array<float>& steps,
+                        const Array<float>& spreads, std::size_t nprobe, float beyond) {
+    const auto tokens = static_cast<std::size_t>(query.shape(0)), n_centroids = static_cast<std::size_t>(values.shape(0));
+    const std::size_t kept = std::min(nprobe, n_centroids);
+    Array<std::int32_t> ids({tokens, kept});
+    Array<float> scores({tokens, kept});
+    std::int32_t* id = ids.mutable_data();
+    float* score = scores.mutable_data();
+    const ByteCentroids centroids{values.data(), steps.data(), spreads.data()};
+    const float* rows = query.data();
+    const int dim = static_cast<int>(query.shape(1)), width = static_cast<int>(values.shape(1));
+    {
+        py::gil_scoped_release released;
+        const Probe probe(rows, static_cast<int>(tokens), dim, width);
+        for (int block = 0; block < probe.packed().blocks; ++block) {
+            for (Best& of_token : best_centroids(probe.packed(), block, centroids, n_centroids, kept, beyond)) {
+                for (const auto& scored : of_token.sorted()) {
+                    *id++ = static_cast<std::int32_t>(scored.id);
+                    *score++ = scored.score;
+                }
+            }
+        }
+    }
+    return py::make_tuple(ids, scores);
+}
+
+template <typename Posting, typename Place>
+py::tuple gather_bound(const Array<std::int32_t>& ids, const Array<float>& scores, const Array<Posting>& postings,
+                       const Array<Place>& places, std::size_t n_documents, std::size_t limit) {
+    const Probed probed{ids.data(), scores.data(), static_cast<std::size_t>(ids.shape(0)), static_cast<std::size_t>(ids.shape(1))};
+    const Postings<Posting, Place> lists{postings.data(), static_cast<std::size_t>(postings.shape(0)), places.data()};
+    Gathered gathered;
+    {
+        py::gil_scoped_release released;
+        gathered = gather(probed, lists, n_documents, limit);
+    }
+    const std::size_t count = gathered.documents.size();
+    Array<std::int32_t> documents(static_cast<py::ssize_t>(count));
+    Array<float> estimates(static_cast<py::ssize_t>(count));
+    for (std::size_t at = 0; at < count; ++at) {
+        documents.mutable_data()[at] = static_cast<std::int32_t>(gathered.documents[at].id);
+        estimates.mutable_data()[at] = gathered.documents[at].score;
+    }
+    return py::make_tuple(documents, estimates, gathered.met, gathered.walked);
+}
+
+Array<float> score_records(const Array<float>& query, const Array<std::uint8_t>& records, const Array<std::int64_t>& offsets,
+                           const Array<std::int16_t>& centroids, float step, const Array<float>& levels, int bits,
+                           int centroid_bytes, bool unit) {
+    const auto documents = static_cast<std::size_t>(offsets.shape(0) - 1);
+    const int dim = static_cast<int>(centroids.shape(1)), code_bytes = (dim * bits + 7) / 8;
+    const Codes codes{centroids.data(), static_cast<std::size_t>(centroids.shape(0)), step, levels.data(), dim, bits,
+                      centroid_bytes, code_bytes, centroid_bytes + 2 + code_bytes, unit};
+    Array<float> scores(static_cast<py::ssize_t>(documents));
+    const float* values = query.data();
+    const auto tokens = static_cast<int>(query.shape(0));
+    const std::uint8_t* bytes = records.data();
+    const std::int64_t* places = offsets.data();
+    float* out = scores.mutable_data();
+    bool whole;
+    {
+        py::gil_scoped_release released;
+        const Query packed(values, tokens, dim);
+        std::vector<std::uint8_t> scratch(scratch_bytes(packed.packed()));
+        whole = kernels().score_records(packed.packed(), codes, bytes, places, documents, scratch.data(), out);
+    }
+    if (!whole) throw py::index_error("a record names a centroid that does not exist");
+    return scores;
+}
+
+}  // namespace
+
+void bind_search(py::module_& module) {
+    module.def("top_centroids", &top_centroids, py::arg("query").noconvert(), py::arg("values").noconvert(),
+               py::arg("steps").noconvert(), py::arg("spreads").noconvert(), py::arg("nprobe"), py::arg("beyond"));
+    module.def("gather", &gather_bound<std::uint16_t, std::uint32_t>, py::arg("ids").noconvert(), py::arg("scores").noconvert(),
+               py::arg("postings").noconvert(), py::arg("places").noconvert(), py::arg("n_documents"), py::arg("limit"));
+    module.def("gather", &gather_bound<std::uint32_t, std::uint32_t>, py::arg("ids").noconvert(), py::arg("scores").noconvert(),
+               py::arg("postings").noconvert(), py::arg("places").noconvert(), py::arg("n_documents"), py::arg("limit"));
+    module.def("gather", &gather_bound<std::uint16_t, std::int64_t>, py::arg("ids").noconvert(), py::arg("scores").noconvert(),
+               py::arg("postings").noconvert(), py::arg("places").noconvert(), py::arg("n_documents"), py::arg("limit"));
+    module.def("gather", &gather_bound<std::uint32_t, std::int64_t>, py::arg("ids").noconvert(), py::arg("scores").noconvert(),
+               py::arg("postings").noconvert(), py::arg("places").noconvert(), py::arg("n_documents"), py::arg("limit"));
+    module.def("score_records", &score_records, py::arg("query").noconvert(), py::arg("records").noconvert(),
+               py::arg("offsets").noconvert(), py::arg("centroids").noconvert(), py::arg("step"), py::arg("levels").noconvert(),
+               py::arg("bits"), py::arg("centroid_bytes"), py::arg("unit"));
+}
+
+}  // namespace colindex

@@ -1,0 +1,110 @@
+// 1. For each query token, write the scores of its probed centroids, the worst first, into a row by document: what stands there
+//    in the end is the best centroid's. Then add the row to the documents' sums and clear it: document by document, or, where
+//    the token met few of them, along the posting lists again.
+// 2. A document's score is the sum of all tokens' floors and what it got above them.
+// 3. Keep the best of those that were met.
+#include "gather.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace colindex {
+namespace {
+
+constexpr float kBelowLast = 0.25f;
+constexpr float kMet = 1e-30f;         // marks a document met at the floor itself, and vanishes in any score
+constexpr std::size_t kManyMet = 8;    // one document in this many: then going through all is faster than along the lists
+constexpr std::size_t kSideBySide = 16;
+
+template <typename Posting>
+struct List {
+    const Posting *begin, *end;
+};
+
+// Where the postings of a centroid begin and end.
+template <typename Posting, typename Place>
+List<Posting> list_of(const Postings<Posting, Place>& postings, std::int32_t centroid) {
+    const auto begin = static_cast<std::size_t>(postings.places[centroid]), end = static_cast<std::size_t>(postings.places[centroid + 1]);
+    if (begin > end || end > postings.count) throw std::out_of_range("gather: a centroid's postings lie outside");
+    return {postings.documents + begin, postings.documents + end};
+}
+
+// Documents that a posting can name: an index from a stranger may hold anything. Two bytes cannot name one outside of 65,536
+// rows; what they name beyond the last document is never looked at.
+template <typename Posting>
+std::size_t rows_for(std::size_t n_documents) {
+    return sizeof(Posting) == 2 ? std::max<std::size_t>(n_documents, 1 << 16) : n_documents;
+}
+
+template <typename Posting>
+void check(const List<Posting>& list, std::size_t rows) {
+    if (sizeof(Posting) == 2) return;
+    for (const Posting* document = list.begin; document < list.end; ++document)
+        if (*document >= rows) throw std::out_of_range("gather: a posting names a document that does not exist");
+}
+
+Best best_of(const std::vector<float>& sums, std::size_t n_documents, std::size_t limit, std::size_t& met) {
+    Best best(limit);
+    for (std::size_t first = 0; first < n_documents; first += kSideBySide) {
+        const std::size_t here = std::min(kSideBySide, n_documents - first);
+        int any = 0, positive = 0;
+        const float threshold = std::max(best.threshold(), 0.0f);
+        for (std::size_t at = 0; at < here; ++at) {
+            positive += sums[first + at] > 0;
+            any |= sums[first + at] > threshold;
+        }
+        met += static_cast<std::size_t>(positive);
+        if (!any) continue;
+        for (std::size_t at = first; at < first + here; ++at)
+            if (sums[at] > std::max(best.threshold(), 0.0f)) best.add(sums[at], static_cast<std::uint32_t>(at));
+    }
+    return best;
+}
+
+}  // namespace
+
+template <typename Posting, typename Place>
+Gathered gather(const Probed& probed, const Postings<Posting, Place>& postings, std::size_t n_documents, std::size_t limit) {
+    const std::size_t rows = rows_for<Posting>(n_documents);
+    std::vector<float> sums(rows), row(rows);
+    std::vector<List<Posting>> lists(probed.probes);
+    Gathered gathered;
+    double floors = 0;
+    for (std::size_t token = 0; token < probed.tokens && probed.probes; ++token) {
+        const std::int32_t* ids = probed.ids + token * probed.probes;
+        const float* scores = probed.scores + token * probed.probes;
+        const float last = scores[probed.probes - 1];
+        const float floor = last - kBelowLast * (scores[0] - last);
+        floors += floor;
+        std::size_t walked = 0;
+        for (std::size_t probe = probed.probes; probe-- > 0;) {
+            const float above = std::max(kMet, scores[probe] - floor);  // in this order, NaN counts as met too
+            const List<Posting> list = lists[probe] = list_of(postings, ids[probe]);
+            check(list, rows);
+            for (const Posting* document = list.begin; document < list.end; ++document) row[*document] = above;
+            walked += static_cast<std::size_t>(list.end - list.begin);
+        }
+        if (walked * kManyMet > n_documents) {
+            for (std::size_t document = 0; document < n_documents; ++document) sums[document] += row[document];
+            std::fill(row.begin(), row.begin() + static_cast<std::ptrdiff_t>(n_documents), 0.0f);
+        } else {
+            for (const List<Posting>& list : lists) {
+                for (const Posting* document = list.begin; document < list.end; ++document) {
+                    sums[*document] += row[*document];
+                    row[*document] = 0;
+                }
+            }
+        }
+        gathered.walked += walked;
+    }
+    gathered.documents = best_of(sums, n_documents, std::min(limit, n_documents), gathered.met).sorted();
+    for (auto& document : gathered.documents) document.score += static_cast<float>(floors);
+    return gathered;
+}
+
+template Gathered gather(const Probed&, const Postings<std::uint16_t, std::uint32_t>&, std::size_t, std::size_t);
+template Gathered gather(const Probed&, const Postings<std::uint32_t, std::uint32_t>&, std::size_t, std::size_t);
+template Gathered gather(const Probed&, const Postings<std::uint16_t, std::int64_t>&, std::size_t, std::size_t);
+template Gathered gather(const Probed&, const Postings<std::uint32_t, std::int64_t>&, std::size_t, std::size_t);
+
+}  // namespace colindex

@@ -1,0 +1,77 @@
+"""The kernels of a search in C++: the names, signatures and answers of `colindex.kernels.reference`.
+
+Here shapes are checked and arrays brought into one piece, so that the C++ code may trust its pointers.
+
+Answers differ from the reference's by rounding only. Probing takes query tokens in 8 bits: an error of some 6e-4 of the
+lengths' product at 128 dims, and hardly ever 3e-3. Refinement takes 16: some 5e-5, and hardly ever 2e-4, for each token.
+They are the same for every instruction set, batch and thread.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colindex.kernels.native import _native
+from colindex.kernels.reference.probe import BEYOND
+from colindex.kernels.tables import CodeTable, ProbeTable
+
+__all__ = ["gather", "score_records", "top_centroids"]
+
+_POSTINGS = (np.uint16, np.uint32)
+_PLACES = (np.uint32, np.int64)
+_MOST_DIMS = 1024
+_WIDTHS = (1, 2, 4, 8)
+
+
+def top_centroids(
+    query: NDArray[np.float32], table: ProbeTable, nprobe: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """See `colindex.kernels.reference.probe`."""
+    count, width = table.values.shape
+    _check(len(table.steps) == len(table.spreads) == count and width % 4 == 0 and width <= _MOST_DIMS, "table")
+    _check(query.ndim == 2 and query.shape[1] <= width and nprobe >= 1, "query or nprobe")
+    query = np.ascontiguousarray(query, np.float32)
+    return _native.top_centroids(query, table.values, table.steps, table.spreads, nprobe, float(BEYOND))
+
+
+def gather(
+    ids: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    postings: NDArray[Any],
+    postings_offsets: NDArray[Any],
+    n_documents: int,
+    limit: int,
+) -> tuple[NDArray[np.int32], NDArray[np.float32], int, int]:
+    """See `colindex.kernels.reference.gather`."""
+    _check(ids.shape == scores.shape and ids.ndim == 2 and limit >= 1, "ids, scores or limit")
+    _check(postings.dtype in _POSTINGS and postings_offsets.dtype in _PLACES, "postings")
+    _check(postings.ndim == postings_offsets.ndim == 1 and n_documents >= 0, "postings or documents")
+    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < len(postings_offsets) - 1:
+        raise IndexError("gather: a probed centroid has no postings")
+    ids, scores = np.ascontiguousarray(ids, np.int32), np.ascontiguousarray(scores, np.float32)
+    return _native.gather(ids, scores, postings, postings_offsets, n_documents, limit)
+
+
+def score_records(
+    query: NDArray[np.float32], records: NDArray[np.uint8], offsets: NDArray[np.int64], table: CodeTable
+) -> NDArray[np.float32]:
+    """See `colindex.kernels.reference.refine`."""
+    dim = table.centroids.shape[1]
+    record_bytes = table.centroid_bytes + 2 + -(-dim * table.bits // 8)
+    fits = dim <= _MOST_DIMS and table.bits in _WIDTHS and table.centroid_bytes in (2, 4) and len(table.levels) == 256
+    _check(fits and query.ndim == 2 and query.shape[1] == dim, "query or table")
+    _check(records.ndim == 2 and records.shape[1] == record_bytes, "records")
+    query, records = np.ascontiguousarray(query, np.float32), np.ascontiguousarray(records)
+    offsets = np.ascontiguousarray(offsets, np.int64)
+    _check(offsets[0] >= 0 and offsets[-1] <= len(records) and bool((offsets[1:] >= offsets[:-1]).all()), "offsets")
+    of_table = (table.centroids, table.step, table.levels, table.bits, table.centroid_bytes, table.unit)
+    return _native.score_records(query, records, offsets, *of_table)
+
+
+def _check(fits: bool, what: str) -> None:
+    """A wrong shape is a mistake in colindex, not in its input: but it must not become a wild pointer."""
+    if not fits:
+        raise ValueError(f"native kernel: {what} of another shape or type than it takes")

@@ -1,0 +1,11 @@
+// The search kernels for: avx2.
+#if defined(__x86_64__)
+#include "search_bodies.h"
+
+namespace colindex {
+
+const SearchKernels search_avx2 = {&score_records, &score_centroids};
+
+}  // namespace colindex
+
+#endif

@@ -1,0 +1,11 @@
+// The search kernels for: avx512.
+#if defined(__x86_64__)
+#include "search_bodies.h"
+
+namespace colindex {
+
+const SearchKernels search_avx512 = {&score_records, &score_centroids};
+
+}  // namespace colindex
+
+#endif

@@ -1,0 +1,196 @@
+// The bodies of the search kernels, the same for every instruction set but for `dots` and `decode`.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "decode.h"
+#include "dots.h"
+#include "search_kernels.h"
+
+namespace colindex {
+namespace {
+
+// MaxSim in groups of 8 records:
+// 1. decode the group; the last group of a document repeats its last record, which changes no maximum;
+// 2. multiply it with all query tokens, 16 or 32 at a time;
+// 3. raise each token's maximum; at the end of the document, add the maxima up.
+struct Refinement {
+    Refinement(const PackedQuery& query, const Codes& codes, std::uint8_t* scratch) : query(query), decoder(codes) {
+        auto address = (reinterpret_cast<std::uintptr_t>(scratch) + 63) & ~static_cast<std::uintptr_t>(63);
+        vectors = reinterpret_cast<std::int16_t*>(address);
+        address += sizeof(std::int16_t) * kGroup * query.padded;
+        values = reinterpret_cast<double*>(address);
+        address += sizeof(double) * query.padded;
+        maxima = reinterpret_cast<float*>(address);
+        for (int v = 0; v < kGroup; ++v) rows[v] = vectors + v * query.padded;
+    }
+
+    // False if a record names a centroid that does not exist.
+    bool decode(const std::uint8_t* records, std::int64_t count) {
+        const Codes& codes = decoder.codes;
+        std::int32_t squares[kGroup];
+        for (int v = 0; v < kGroup; ++v) {
+            const std::uint8_t* record = records + (v < count ? v : count - 1) * codes.record_bytes;
+            const std::uint32_t id = centroid_of(record, codes.centroid_bytes);
+            if (id >= codes.n_centroids) return false;
+            const std::int16_t* centroid = codes.centroids + static_cast<std::size_t>(id) * codes.dim;
+            const float length = length_of(record, codes.centroid_bytes);
+            std::int16_t* vector = vectors + v * query.padded;
+            if (std::fabs(length) <= decoder.levels.longest) {
+                const auto factor = static_cast<std::int16_t>(std::lrint(length * decoder.levels.factor));
+                squares[v] = decoder.add_up(record + codes.centroid_bytes + 2, centroid, factor, query.padded, vector);
+                steps[v] = codes.step / kWhole;
+            } else {
+                steps[v] = decode_long(decoder, record, centroid, query.padded, values, vector) / kWhole / kWhole;
+                squares[v] = static_cast<std::int32_t>(kWhole * kWhole);
+            }
+        }
+        if (codes.unit) {
+            for (int v = 0; v < kGroup; ++v) steps[v] = squares[v] ? 1.0f / std::sqrt(static_cast<float>(squares[v])) / kWhole : 0.0f;
+        }
+        return true;
+    }
+
+    void raise(int block) {
+        float* best = maxima + block * kLanes;
+        for (int v = 0; v < kGroup; ++v) {
+            for (int lane = 0; lane < kLanes; ++lane) {
+                const float product = static_cast<float>(products[v * kLanes + lane]) * steps[v];
+                best[lane] = product > best[lane] ? product : best[lane];
+            }
+        }
+    }
+
+    void multiply() {
+        const int pairs = query.padded / 2;
+        for (int block = 0; block < query.blocks; ++block) {
+            const std::int16_t* tokens = query.pairs + static_cast<std::size_t>(block) * query.padded * kLanes;
+            if (query.half(block))
+                dots_of_half(rows, tokens, pairs, products);
+            else
+                dots(rows, tokens, pairs, products);
+            raise(block);
+        }
+    }
+
+    float total() const {
+        double sum = 0;  // in double, in the order of the tokens: the same for every instruction set
+        for (int token = 0; token < query.tokens; ++token) sum += static_cast<double>(maxima[token]) * query.lengths[token];
+        return static_cast<float>(sum);
+    }
+
+    const PackedQuery& query;
+    Decoder decoder;
+    std::int16_t* vectors;  // [8][padded]
+    const std::int16_t* rows[kGroup];
+    double* values;         // [padded]
+    float* maxima;          // [blocks * 16]
+    alignas(64) std::int32_t products[kGroup * kLanes] = {};  // of half a block, the rest stays as it was
+    float steps[kGroup];    // what one step of each vector's values is worth, over the 32,767 steps of a query token
+};
+
+inline void prefetch_centroids(const Codes& codes, const std::uint8_t* records, std::int64_t count) {
+    for (std::int64_t r = 0; r < count; ++r) {
+        const std::uint32_t id = centroid_of(records + r * codes.record_bytes, codes.centroid_bytes);
+        const auto* row = reinterpret_cast<const char*>(codes.centroids + static_cast<std::size_t>(id) * codes.dim);
+        for (std::size_t byte = 0; byte < codes.dim * sizeof(std::int16_t); byte += 64) __builtin_prefetch(row + byte);
+    }
+}
+
+bool score_records(const PackedQuery& query, const Codes& codes, const std::uint8_t* records, const std::int64_t* offsets,
+                   std::size_t documents, std::uint8_t* scratch, float* scores) {
+    Refinement refinement(query, codes, scratch);
+    const std::int64_t all = offsets[documents];
+    for (std::size_t document = 0; document < documents; ++document) {
+        if (offsets[document] == offsets[document + 1]) {
+            scores[document] = -INFINITY;
+            continue;
+        }
+        for (int token = 0; token < query.blocks * kLanes; ++token) refinement.maxima[token] = -INFINITY;
+        for (std::int64_t first = offsets[document]; first < offsets[document + 1]; first += kGroup) {
+            const std::int64_t ahead = first + kGroup;  // the next group's centroids lie anywhere in memory: ask for them now
+            if (ahead < all) prefetch_centroids(codes, records + ahead * codes.record_bytes, all - ahead < kGroup ? all - ahead : kGroup);
+            if (!refinement.decode(records + first * codes.record_bytes, offsets[document + 1] - first)) return false;
+            refinement.multiply();
+        }
+        scores[document] = refinement.total();
+    }
+    return true;
+}
+
+// Products of the first `here` of 8 centroids with one block of query tokens.
+inline void multiply(const ByteQuery& query, int block, const std::uint8_t* centroids, std::size_t here, std::int32_t* products) {
+    const std::uint8_t* rows[kGroup];
+    for (std::size_t v = 0; v < kGroup; ++v) rows[v] = centroids + (v < here ? v : here - 1) * query.width;
+    const std::size_t tokens = static_cast<std::size_t>(block) * query.width * kLanes;
+#if defined(__AVX512VNNI__)
+    const std::int32_t* starts = query.starts + block * kLanes;
+    if (query.half(block))
+        byte_dots_of_half(rows, query.quads + tokens, starts, query.width / 4, products);
+    else
+        byte_dots(rows, query.quads + tokens, starts, query.width / 4, products);
+#else
+    std::int16_t wide[kGroup * kMaxWidth];
+    const std::int16_t* wide_rows[kGroup];
+    for (int v = 0; v < kGroup; ++v) {
+        wide_rows[v] = wide + v * query.width;
+        for (int at = 0; at < query.width; ++at) wide[v * query.width + at] = static_cast<std::int16_t>(rows[v][at] - 128);
+    }
+    if (query.half(block))
+        dots_of_half(wide_rows, query.pairs + tokens, query.width / 2, products);
+    else
+        dots(wide_rows, query.pairs + tokens, query.width / 2, products);
+#endif
+}
+
+// A product beyond the range of float32 may be minus infinity, or NaN with a spread: it counts as this, so that every
+// centroid passes the first threshold, minus infinity.
+constexpr float kLowest = -3.4028234663852886e+38f;
+
+// Probing, 8 centroids at a time: multiply, add the spread, and look whether any token's threshold is passed.
+std::size_t score_centroids(const ByteQuery& query, int block, const ByteCentroids& centroids, float beyond, std::size_t first,
+                            std::size_t count, const float* thresholds, Reached* reached) {
+    const float* scales = query.scales + block * kLanes;
+    float spread_scales[kLanes];
+    for (int lane = 0; lane < kLanes; ++lane) spread_scales[lane] = query.lengths[block * kLanes + lane] * beyond;
+    alignas(64) std::int32_t products[kGroup * kLanes] = {};
+    alignas(64) float scores[kLanes];
+    std::size_t found = 0;
+    for (std::size_t group = first; group < first + count; group += kGroup) {
+        const std::size_t here = first + count - group < kGroup ? first + count - group : kGroup;
+        multiply(query, block, centroids.values + group * query.width, here, products);
+        for (std::size_t v = 0; v < here; ++v) {
+            const float step = centroids.steps[group + v], spread = centroids.spreads[group + v];
+#if defined(__AVX512F__)
+            const __m512 product = _mm512_cvtepi32_ps(_mm512_load_si512(products + v * kLanes));
+            const __m512 sum = _mm512_add_ps(_mm512_mul_ps(_mm512_mul_ps(product, _mm512_set1_ps(step)), _mm512_loadu_ps(scales)),
+                                             _mm512_mul_ps(_mm512_set1_ps(spread), _mm512_loadu_ps(spread_scales)));
+            const __m512 score = _mm512_max_ps(sum, _mm512_set1_ps(kLowest));
+            unsigned above = _mm512_cmp_ps_mask(score, _mm512_loadu_ps(thresholds), _CMP_GT_OQ);
+            if (!above) continue;  // nearly always
+            _mm512_store_ps(scores, score);
+            for (; above; above &= above - 1) {
+                const auto lane = static_cast<std::uint32_t>(__builtin_ctz(above));
+                reached[found++] = {scores[lane], static_cast<std::uint32_t>(group + v), lane};
+            }
+#else
+            int above = 0;
+            for (int lane = 0; lane < kLanes; ++lane) {
+                const float sum = static_cast<float>(products[v * kLanes + lane]) * step * scales[lane] + spread * spread_scales[lane];
+                scores[lane] = sum > kLowest ? sum : kLowest;
+                above |= scores[lane] > thresholds[lane];
+            }
+            if (!above) continue;
+            for (int lane = 0; lane < kLanes; ++lane) {
+                if (scores[lane] > thresholds[lane])
+                    reached[found++] = {scores[lane], static_cast<std::uint32_t>(group + v), static_cast<std::uint32_t>(lane)};
+            }
+#endif
+        }
+    }
+    return found;
+}
+
+}  // namespace
+}  // namespace colindex

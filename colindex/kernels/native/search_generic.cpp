@@ -1,0 +1,9 @@
+// The search kernels for: generic.
+#include "search_bodies.h"
+
+namespace colindex {
+
+const SearchKernels search_generic = {&score_records, &score_centroids};
+
+}  // namespace colindex
+

@@ -1,0 +1,99 @@
+// The kernels of a search whose bodies depend on the instruction set, and what they share.
+//
+// Dot products are taken in 16-bit whole numbers, with 32-bit sums. A query token is brought to length 1 and scaled by 32,767.
+// Centroids are stored as whole numbers, the longest of them 8,191 steps long; a stored vector is at most 32,767 steps long.
+// By Cauchy and Schwarz every sum fits. The error of a product, some 1e-4 of the lengths, is a hundredth of what codes lose.
+//
+// Probing takes 8 bits, for query and centroids each with a step of its own: an error of some 1e-3, which the choice of
+// candidates does not notice, for half the time and memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace colindex {
+
+constexpr int kLanes = 16;       // query tokens side by side
+constexpr int kGroup = 8;        // stored vectors multiplied together
+constexpr int kBlock = 64;       // centroids scored in one call
+constexpr int kMaxWidth = 1024;  // values of a vector
+constexpr float kWhole = 32767.0f;
+constexpr float kCentroidWhole = 8191.0f;
+constexpr float kLevelWhole = 4095.0f;
+
+// A query for refinement, in 16 bits.
+struct PackedQuery {
+    const std::int16_t* pairs;  // [blocks][padded / 2][16][2]: values 2p and 2p + 1 of 16 tokens; zeros past the last token and dim
+    const float* lengths;       // [blocks * 16]; 0 past the last token
+    int tokens;
+    int blocks;  // of 16 tokens
+    int padded;  // dim rounded up to a multiple of 32
+
+    // Whether the last 8 tokens of a block are none.
+    bool half(int block) const { return tokens - block * kLanes <= kLanes / 2; }
+};
+
+// A query for probing, in 8 bits.
+struct ByteQuery {
+    const std::int8_t* quads;    // [blocks][width / 4][16][4]
+    const std::int16_t* pairs;   // [blocks][width / 2][16][2]: the same values, for machines that multiply no bytes
+    const std::int32_t* starts;  // [blocks * 16]: -128 times the sum of the token's values
+    const float* scales;         // [blocks * 16]: what one step of the token's values is worth
+    const float* lengths;        // [blocks * 16]
+    int tokens;
+    int blocks;
+    int width;  // dim rounded up to a multiple of 4
+
+    bool half(int block) const { return tokens - block * kLanes <= kLanes / 2; }
+};
+
+// Centroids for probing.
+struct ByteCentroids {
+    const std::uint8_t* values;  // [K, width], 128 too large; 128 past dim
+    const float* steps;          // [K]: what one step of the centroid's values is worth
+    const float* spreads;        // [K]
+};
+
+// What turns a record back into a vector.
+struct Codes {
+    const std::int16_t* centroids;  // [K, dim], whole multiples of `step`
+    std::size_t n_centroids;
+    float step;
+    const float* levels;  // [256]
+    int dim;
+    int bits;            // a dimension: 1, 2, 4 or 8
+    int centroid_bytes;  // 2 or 4
+    int code_bytes;
+    int record_bytes;
+    bool unit;  // whether decoded vectors are brought to length 1
+};
+
+// A centroid that may be among the best of a query token.
+struct Reached {
+    float score;
+    std::uint32_t centroid;
+    std::uint32_t token;  // of the block
+};
+
+struct SearchKernels {
+    // MaxSim of the query with each document: records [offsets[i], offsets[i + 1]) of `records`; -inf for none.
+    // `scratch` has room for scratch_bytes(). Returns false if a record names a centroid that does not exist.
+    bool (*score_records)(const PackedQuery&, const Codes&, const std::uint8_t* records, const std::int64_t* offsets,
+                          std::size_t documents, std::uint8_t* scratch, float* scores);
+    // Pairs of the 16 query tokens of one block with the centroids [first, first + count), count <= kBlock, that score above
+    // the token's threshold: at most kBlock * 16 go to `reached`. Returns how many.
+    std::size_t (*score_centroids)(const ByteQuery&, int block, const ByteCentroids&, float beyond, std::size_t first,
+                                   std::size_t count, const float* thresholds, Reached* reached);
+};
+
+inline std::size_t scratch_bytes(const PackedQuery& query) {
+    return kGroup * query.padded * sizeof(std::int16_t) + query.padded * sizeof(double) + query.blocks * kLanes * sizeof(float) + 64;
+}
+
+extern const SearchKernels search_generic;
+#if defined(__x86_64__)
+extern const SearchKernels search_avx2;
+extern const SearchKernels search_avx512;
+#endif
+
+}  // namespace colindex

@@ -1,0 +1,190 @@
+// The module `_reads`: what storage/native_fetcher.py sees. Arrays become pointers, which the fetcher keeps alive, and the
+// GIL is released while anything is looked up, read or waited for.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+
+#include "fetcher.h"
+
+namespace py = pybind11;
+
+namespace colindex::storage {
+namespace {
+
+template <typename T>
+using Array = py::array_t<T, py::array::c_style>;  // pass as noconvert: a converted copy would be somebody else's memory
+
+// The fetcher, and what it points into.
+class Binding {
+public:
+    Binding(const std::string& engine, const py::dict& table, Array<uint8_t> arena, const std::vector<Array<uint32_t>>& checksums,
+            const std::vector<std::tuple<int, int64_t, int64_t, bool>>& files, int64_t frames, int64_t prefetch_limit,
+            int64_t stale_fetches) {
+        BlockTable state;
+        const auto array = [&](const char* name, auto& pointer) {
+            using T = std::remove_pointer_t<std::remove_reference_t<decltype(pointer)>>;
+            const auto held = table[name].cast<py::array>();
+            if (!py::isinstance<Array<T>>(held)) throw py::type_error(std::string("table: another kind of array: ") + name);
+            keep_.push_back(held);
+            pointer = const_cast<T*>(static_cast<const T*>(held.data()));
+            return static_cast<int64_t>(held.size());
+        };
+        state.blocks = array("table", state.table);
+        state.slots = array("block_of", state.block_of);
+        array("frequency", state.frequency);
+        array("small", state.small);
+        array("main", state.main);
+        array("ghost", state.ghost);
+        array("counts", state.counts);
+        std::vector<Fetcher::Segment> segments;
+        int64_t first = 0;
+        for (const auto& sums : checksums) {
+            segments.push_back({first, sums.data()});
+            first += sums.size();
+            keep_.push_back(sums);
+        }
+        std::vector<File> opened;
+        for (const auto& [descriptor, first_block, data_bytes, direct] : files)
+            opened.push_back({descriptor, first_block, data_bytes, direct});
+        keep_.push_back(arena);
+        blocks_ = state.blocks;
+        fetcher_ = std::make_unique<Fetcher>(engine, state, arena.mutable_data(), std::move(segments), std::move(opened),
+                                             frames, PrefetchRule{prefetch_limit, stale_fetches});
+    }
+
+    ~Binding() {
+        if (!fetcher_) return;
+        const py::gil_scoped_release release;
+        fetcher_->close();
+    }
+
+    // The answer, the counters, and None or the failure.
+    py::tuple fetch(const Array<int64_t>& starts, const Array<int64_t>& ends) {
+        const Ranges ranges = checked(starts, ends);
+        int64_t size = 0;
+        for (int64_t i = 0; i < ranges.count; ++i) size += ranges.ends[i] - ranges.starts[i];
+        Array<uint8_t> answer(size);
+        uint8_t* bytes = answer.mutable_data();
+        Counters counters;
+        std::optional<Failure> failure;
+        {
+            const py::gil_scoped_release release;
+            failure = fetcher_->fetch(ranges, bytes, counters);
+        }
+        py::object why = py::none();
+        if (failure)
+            why = py::make_tuple(static_cast<int>(failure->kind), failure->file, failure->offset, failure->length,
+                                 failure->expected, failure->got);
+        return py::make_tuple(answer, as_tuple(counters), why);
+    }
+
+    int64_t prefetch(const Array<int64_t>& starts, const Array<int64_t>& ends) {
+        const Ranges ranges = checked(starts, ends);
+        const py::gil_scoped_release release;
+        return fetcher_->prefetch(ranges);
+    }
+
+    void forget(const Array<int64_t>& starts, const Array<int64_t>& ends) {
+        const Ranges ranges = checked(starts, ends);
+        const py::gil_scoped_release release;
+        fetcher_->forget(ranges);
+    }
+
+    void close() {
+        {
+            const py::gil_scoped_release release;
+            fetcher_->close();
+        }
+        keep_.clear();
+    }
+
+    // Whether the state was being changed at the fork, and what was counted until then.
+    py::tuple abandon() {
+        Fetcher& parents = *fetcher_.release();  // leaked: its threads and its reads are the parent's
+        const bool changing = parents.abandon();
+        return py::make_tuple(changing, as_tuple(changing ? Counters{} : parents.counters_at_fork()));
+    }
+
+    py::tuple counters() {
+        Counters total;
+        {
+            const py::gil_scoped_release release;
+            total = fetcher_->counters();
+        }
+        return as_tuple(total);
+    }
+
+    int64_t pending() {
+        const py::gil_scoped_release release;
+        return fetcher_->pending();
+    }
+
+    std::string engine() {
+        const py::gil_scoped_release release;
+        return fetcher_->engine_name();
+    }
+
+private:
+    Ranges checked(const Array<int64_t>& starts, const Array<int64_t>& ends) const {
+        if (starts.ndim() != 1 || ends.ndim() != 1 || starts.size() != ends.size())
+            throw py::value_error("ranges: expected as many starts as ends");
+        const Ranges ranges{starts.data(), ends.data(), static_cast<int64_t>(starts.size())};
+        const int64_t limit = blocks_ * BLOCK_BYTES;
+        for (int64_t i = 0; i < ranges.count; ++i) {
+            const bool within = 0 <= ranges.starts[i] && ranges.starts[i] <= ranges.ends[i] && ranges.ends[i] <= limit;
+            if (!within)
+                throw py::index_error("range " + std::to_string(i) + ": expected bytes within [0, " + std::to_string(limit) +
+                                      "), got [" + std::to_string(ranges.starts[i]) + ", " +
+                                      std::to_string(ranges.ends[i]) + ")");
+        }
+        return ranges;
+    }
+
+    static py::tuple as_tuple(const Counters& counters) {
+        return py::make_tuple(counters.hits, counters.misses, counters.reads, counters.bytes_read, counters.prefetched,
+                              counters.prefetch_hits, counters.evictions);
+    }
+
+    std::vector<py::object> keep_;
+    int64_t blocks_ = 0;
+    std::unique_ptr<Fetcher> fetcher_;
+};
+
+// Whether this system lets us have a ring.
+bool has_ring() {
+    alignas(BLOCK_BYTES) static uint8_t memory[BLOCK_BYTES];
+    return make_ring(1, memory, BLOCK_BYTES) != nullptr;
+}
+
+}  // namespace
+}  // namespace colindex::storage
+
+PYBIND11_MODULE(_reads, module) {
+    using colindex::storage::Binding;
+    module.doc() = "Batched reads in C++; see colindex.storage.native_fetcher.";
+    module.def("has_ring", &colindex::storage::has_ring, "Whether this system lets us have an io_uring.");
+    module.def(
+        "checksum", [](const py::bytes& block) {
+            const std::string_view bytes = block;
+            if (static_cast<int64_t>(bytes.size()) != colindex::storage::BLOCK_BYTES)
+                throw py::value_error("block: expected 4096 bytes, got " + std::to_string(bytes.size()));
+            return colindex::storage::checksum_of_block(reinterpret_cast<const uint8_t*>(bytes.data()));
+        },
+        py::arg("block"), "The checksum of a block.");
+    py::class_<Binding>(module, "Fetcher")
+        .def(py::init<const std::string&, const py::dict&, colindex::storage::Array<uint8_t>,
+                      const std::vector<colindex::storage::Array<uint32_t>>&,
+                      const std::vector<std::tuple<int, int64_t, int64_t, bool>>&, int64_t, int64_t, int64_t>(),
+             py::arg("engine"), py::arg("table"), py::arg("arena").noconvert(), py::arg("checksums").noconvert(),
+             py::arg("files"), py::arg("frames"), py::arg("prefetch_limit"), py::arg("stale_fetches"))
+        .def("fetch", &Binding::fetch)
+        .def("prefetch", &Binding::prefetch)
+        .def("forget", &Binding::forget)
+        .def("close", &Binding::close)
+        .def("abandon", &Binding::abandon)
+        .def("counters", &Binding::counters)
+        .def_property_readonly("pending", &Binding::pending)
+        .def_property_readonly("engine", &Binding::engine);
+}

@@ -1,0 +1,76 @@
+"""Tables of whole numbers: near the float32 values that they stand for, whatever those are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from colindex.kernels.tables import CodeTable, code_table, probe_table
+from tests.kernels.records import gaussian, some_table
+
+SCALES = (1e-30, 1e-20, 1e-3, 1.0, 1e5, 1e20, 1e36)
+
+
+def codes_of(centroids: NDArray[np.float32]) -> CodeTable:
+    return code_table(centroids, np.zeros(256, np.float32), bits=2, centroid_bytes=2, unit=False)
+
+
+@pytest.mark.parametrize("dim", [8, 9, 10, 11, 128, 1024])
+@pytest.mark.parametrize("scale", SCALES)
+def test_probing_keeps_each_value_to_half_a_step_of_its_centroid(dim: int, scale: float) -> None:
+    centroids = gaussian(20, dim) * np.float32(scale)
+    table = probe_table(centroids, np.ones(20, np.float32))
+    assert table.values.shape == (20, -(-dim // 4) * 4)
+    found = (table.values[:, :dim].astype(np.float64) - 128) * table.steps[:, None]
+    largest = np.abs(centroids).max(axis=1, keepdims=True)
+    assert (np.abs(found - centroids) <= 0.501 / 127 * largest).all()
+    assert (table.values[:, dim:] == 128).all()  # zero
+
+
+@pytest.mark.parametrize("dim", [8, 9, 128, 1024])
+@pytest.mark.parametrize("scale", SCALES)
+def test_decoding_keeps_each_value_to_half_a_step_of_the_longest(dim: int, scale: float) -> None:
+    centroids = gaussian(20, dim) * np.float32(scale)
+    table = codes_of(centroids)
+    longest = np.linalg.norm(centroids.astype(np.float64), axis=1).max()
+    assert (np.abs(table.centroids * table.step - centroids.astype(np.float64)) <= 0.501 / 8191 * longest).all()
+
+
+@pytest.mark.parametrize("spike", [False, True])
+def test_no_centroid_is_longer_than_leaves_room_for_a_residual(spike: bool) -> None:
+    centroids = gaussian(50, 64)
+    if spike:
+        centroids[3] = np.eye(1, 64)[0] * 1000
+    wholes = codes_of(centroids).centroids.astype(np.float64)
+    assert np.linalg.norm(wholes, axis=1).max() <= 8191 + 64**0.5 / 2
+
+
+@pytest.mark.parametrize("value", [0.0, np.finfo(np.float32).smallest_subnormal, 1e-42])
+def test_vanishing_centroids_have_steps_that_can_be_divided_by(value: float) -> None:
+    centroids = np.full((3, 16), value, np.float32)
+    table = codes_of(centroids)
+    assert np.float32(table.step) >= np.finfo(np.float32).tiny
+    assert np.abs(table.centroids * table.step - centroids).max() <= np.finfo(np.float32).tiny
+    probes = probe_table(centroids, np.zeros(3, np.float32))
+    assert np.isfinite(probes.steps).all()
+    assert np.abs((probes.values - 128.0) * probes.steps[:, None] - centroids).max() <= 1e-40
+
+
+def test_negated_centroids_have_negated_values() -> None:
+    centroids = gaussian(30, 16)
+    spreads = np.zeros(30, np.float32)
+    values, negated = (probe_table(rows, spreads).values.astype(int) - 128 for rows in (centroids, -centroids))
+    assert np.array_equal(values, -negated)
+
+
+def test_the_room_that_tables_take_is_that_of_their_arrays() -> None:
+    assert probe_table(gaussian(100, 10), np.ones(100, np.float32)).nbytes == 100 * (12 + 4 + 4)
+    assert some_table(10, 2, centroids=100).nbytes == 100 * 10 * 2 + 256 * 4
+
+
+def test_arguments_are_left_as_they_are() -> None:
+    centroids = gaussian(5, 8)
+    centroids.flags.writeable = False
+    probe_table(centroids, np.ones(5, np.float32))
+    codes_of(centroids)
