@@ -60,8 +60,20 @@ def chosen(engines: Iterable[str]) -> tuple[Contestant, ...]:
 
 
 _OURS: tuple[Setting, ...] = tuple(
-    {"nprobe": nprobe, "candidates": candidates}
-    for nprobe, candidates in ((2, 16), (4, 24), (8, 32), (16, 64), (32, 128), (64, 256), (64, 512), (128, 1024))
+    {"nprobe": nprobe, "candidates": candidates, "margin": margin}
+    for nprobe, candidates, margin in (
+        (4, 24, 1.0),
+        (8, 32, 1.0),
+        (8, 48, 1.0),
+        (16, 64, 1.0),
+        (16, 128, 1.5),
+        (32, 256, 1.5),
+        (32, 256, 2.0),
+        (64, 512, 2.0),
+        (64, 512, 2.5),
+        (64, 512, 3.0),
+        (128, 1024, 3.0),
+    )
 )
 
 CONTESTANTS: tuple[Contestant, ...] = (
@@ -70,15 +82,16 @@ CONTESTANTS: tuple[Contestant, ...] = (
     Contestant(
         "tachiom",
         (
-            {"k_centroids": 4, "k_docs_to_score": 30, "alpha": 0.15},
-            {"k_centroids": 4, "k_docs_to_score": 50, "alpha": 0.3},
-            {"k_centroids": 8, "k_docs_to_score": 100, "alpha": 0.3},
+            {"k_centroids": 4, "k_docs_to_score": 60, "alpha": 0.15},
+            {"k_centroids": 4, "k_docs_to_score": 60, "alpha": 0.25},
+            {"k_centroids": 8, "k_docs_to_score": 150, "alpha": 0.25},
+            {"k_centroids": 16, "k_docs_to_score": 400, "alpha": 0.25},
             {"k_centroids": 10, "k_docs_to_score": 200, "alpha": 0.45},
-            {"k_centroids": 20, "k_docs_to_score": 500, "alpha": 0.3},
+            {"k_centroids": 20, "k_docs_to_score": 500, "alpha": 0.45, "beta": 20},
             {"k_centroids": 20, "k_docs_to_score": 500, "alpha": 0.45, "beta": 50},
+            {"k_centroids": 20, "k_docs_to_score": 500, "alpha": 0.45, "beta": 100},
             {"k_centroids": 20, "k_docs_to_score": 500, "alpha": 0.45},
             {"k_centroids": 40, "k_docs_to_score": 500, "alpha": 0.45},
-            {"k_centroids": 80, "k_docs_to_score": 1000, "alpha": None},
         ),
         {"tokens_per_centroid": 64},
         note="PyPI's wheel, compiled for any x86-64; its makers advise to compile it for the machine",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from benchmarks.peer_results import BuildRow, Results, SearchRow, frontier
+from benchmarks.peer_results import OURS, BuildRow, Results, SearchRow, frontier
 
 __all__ = ["BEGIN", "END", "build_table", "markdown", "plot", "readme_block", "search_table", "with_block"]
 
@@ -46,7 +46,8 @@ def search_cells(results: Results, row: SearchRow) -> list[str]:
     if row.reason is not None:
         return [row.name, row.setting, f"failed: {row.reason}", "", "", "", ""]
     ours, faster = results.equal(row), results.faster(row)
-    compared = row.engine != "colindex" and not row.refines
+    measured = any(own.engine == OURS and own.recall is not None for own in results.searches)
+    compared = measured and row.engine != OURS and not row.refines
     return [
         row.name,
         f"{row.setting} (candidates given: refinement alone)" if row.refines else row.setting,
@@ -176,7 +177,7 @@ def plot(results: Results, folder: Path) -> list[Path]:
         rows, marker = list(group), next(markers)
         line = frontier(row for row in rows if not row.refines)
         given = [row for row in rows if row.refines and row.median_ms is not None]
-        width = 2.5 if line and line[0].engine == "colindex" else 1.2
+        width = 2.5 if line and line[0].engine == OURS else 1.2
         if line:
             x, y = [row.median_ms for row in line], [row.recall for row in line]
             axes.plot(x, y, marker=marker, label=name, linewidth=width, markersize=5)

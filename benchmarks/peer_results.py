@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BuildRow", "Results", "SearchRow", "frontier", "recall", "summary"]
+__all__ = ["OURS", "BuildRow", "Results", "SearchRow", "frontier", "recall", "summary"]
 
 OURS = "colindex"
+"""The engine that the others are compared with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

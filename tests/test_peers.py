@@ -105,6 +105,7 @@ def test_nothing_is_compared_with_rows_that_cannot_be() -> None:
     assert [found.faster(one) for one in (beyond, given, FAILED, OURS[0])] == [None] * 4
     assert search_cells(found, beyond)[-1] == "not reached"
     assert search_cells(found, given)[-1] == ""
+    assert search_cells(results([beyond]), beyond)[-1] == ""  # colindex took no part
 
 
 def test_builds_are_compared_with_our_slowest() -> None:

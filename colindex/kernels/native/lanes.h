@@ -111,16 +111,6 @@ inline Value rounded(Value value) {
     return value;
 }
 
-inline Doubles square_root(Doubles values) {
-#if defined(__AVX512VNNI__)
-    return (Doubles)_mm512_sqrt_pd((__m512d)values);
-#elif defined(__AVX2__)
-    return (Doubles)_mm256_sqrt_pd((__m256d)values);
-#else
-    return Doubles{std::sqrt(values[0]), std::sqrt(values[1])};
-#endif
-}
-
 // sum + a * b, rounded once where the machine can: use only where that does not matter.
 inline Floats plus_product(Floats sum, Floats a, Floats b) {
 #if defined(__AVX512VNNI__)

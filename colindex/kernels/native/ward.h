@@ -1,10 +1,11 @@
 // ward_labels: which tokens of a document go together? The meaning is in colindex/kernels/reference/ward.py, which asks scipy;
-// merges, heights and the cut are those of scipy's.
+// merges and the cut are scipy's, but where two distances are equal but for rounding.
 //
-// 1. *Distances* between all pairs, 1 - cosine held to [0, 2], products summed in double precision; both triangles.
+// 1. *Distances* between all pairs, 1 - cosine held to [0, 2], squared, as a whole matrix: rows are read and written in one
+//    piece. The products of a pair are added one after the other, so that pairs are treated alike.
 // 2. *Merge*, along a chain of nearest neighbours (Murtagh, 1983): go from a cluster to its nearest, until two are nearest to
 //    each other; merge them, and go on from what is left of the chain. The earlier cluster of the chain wins a tie, then the
-//    lower number. Distances to the merged cluster follow Lance and Williams (1967) for Ward's method.
+//    lower number. Squared distances to the merged cluster follow Lance and Williams (1967) for Ward's method: no roots.
 // 3. *Cut*: of the n - 1 merges, those no higher than the (n - n_clusters)th lowest count.
 // 4. *Number* the clusters by their first members.
 #pragma once
