@@ -27,7 +27,8 @@ from rich.table import Table
 from benchmarks.processes import interpreter_bytes, reset_peak, run, status
 from benchmarks.synthetic import projected, synthetic
 from benchmarks.vectors import Vectors
-from colindex import BuildParams, Index, MemoryBudgetError, SearchParams
+from colindex import BuildParams, Index, SearchParams
+from colindex.errors import MemoryBudgetError
 from colindex.evaluate import percentiles
 
 SIZES = (62_500, 125_000, 250_000, 500_000, 1_000_000)

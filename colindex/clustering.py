@@ -110,10 +110,6 @@ class Clustering:
         assigned[unknown] = _nearest_of_all(vectors, unknown, self.centroids, threads)[:, 0]
         return assigned
 
-    def centroids_only(self) -> Clustering:
-        """The same centroids and spreads without groups or cells: what a search needs."""
-        return Clustering(self.centroids, self.spreads, np.array([0, len(self.centroids)], np.int32), None, None)
-
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What to store; `from_arrays` is the way back."""
         stored: dict[str, NDArray[Any]] = {

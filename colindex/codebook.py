@@ -88,11 +88,6 @@ class Codebook:
         """Decode records, uint8 [n, record bytes], to float32 [n, dim] in the projected space."""
         return decode_records(records, self._code_table())
 
-    def for_search(self) -> SearchCodebook:
-        """What a search needs of it, in less room."""
-        probes = probe_table(self.centroids, self.clustering.spreads)
-        return SearchCodebook(self.projection, probes, self._code_table(), self.layout)
-
     def _code_table(self) -> CodeTable:
         return code_table(
             self.centroids,
@@ -160,6 +155,21 @@ class SearchCodebook:
     def decode(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:
         """As `Codebook.decode`."""
         return decode_records(records, self.codes)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]], attributes: Mapping[str, object]) -> SearchCodebook:
+        """Make it from what `Codebook.to_arrays` gave; the centroids are never all in float32."""
+        projection = Projection(np.asarray(arrays["projection"], np.float32), bool(attributes["renormalize"]))
+        centroids: NDArray[np.floating] = arrays["clustering.centroids"]  # type: ignore[assignment]
+        bits, (count, dim) = int(str(attributes["bits"])), centroids.shape
+        stored = {name.removeprefix("codec."): array for name, array in arrays.items() if name.startswith("codec.")}
+        codec = codec_from_arrays(str(attributes["codec"]), bits, dim, stored)
+        layout = RecordLayout(dim=dim, bits=bits, n_centroids=count)
+        codes = code_table(
+            centroids, codec.levels, bits=bits, centroid_bytes=layout.centroid_bytes, unit=bool(attributes["unit"])
+        )
+        spreads = np.asarray(arrays["clustering.spreads"], np.float32)
+        return cls(projection, probe_table(centroids, spreads), codes, layout)
 
 
 def train_codebook(

@@ -25,7 +25,7 @@ from threadpoolctl import ThreadpoolController
 
 from colindex.budget import IndexStats, divide_budget
 from colindex.build import BuildReport, build
-from colindex.codebook import Codebook
+from colindex.codebook import SearchCodebook
 from colindex.errors import EncoderMismatchError, ParameterError, QueryError
 from colindex.fingerprint import fingerprint_difference
 from colindex.params import BuildParams, SearchParams, parse_bytes
@@ -331,9 +331,7 @@ def _check_encoder(path: Path, manifest: Manifest, encoder: TextEncoder) -> None
 
 def _load(path: Path, manifest: Manifest, budget: int) -> Snapshot:
     """Steps 2 and 3."""
-    codebook = Codebook.from_arrays(
-        *read_arrays(codebook_path(path, manifest.codebook), manifest.codebook_files)
-    ).for_search()
+    codebook = SearchCodebook.from_arrays(*read_arrays(codebook_path(path, manifest.codebook), manifest.codebook_files))
     segments = tuple(SegmentReader(path, info) for info in manifest.segments)
     blocks = [
         SegmentBlocks(

@@ -182,13 +182,6 @@ def test_stored_arrays_bring_the_same_clustering_back(learn: Learn) -> None:
     assert clustering.arrays()["centroids"].dtype == np.float16
 
 
-def test_a_search_needs_the_centroids_only() -> None:
-    clustering = token_aware()
-    small = clustering.centroids_only()
-    assert small.centroids is clustering.centroids
-    assert set(small.arrays()) == {"centroids", "group_offsets", "spreads"}
-
-
 def test_importing_it_does_not_load_faiss() -> None:
     code = "import sys, colindex.clustering; sys.exit('faiss' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

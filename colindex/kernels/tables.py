@@ -10,6 +10,7 @@ A centroid is kept twice, once for each use, in less room than float32 takes onc
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = ["CodeTable", "ProbeTable", "code_table", "probe_table"]
 _BYTE = 127
 _MIDDLE = 128
 _LONGEST = 8191
+_ROWS = 4096
 _SMALLEST = float(np.finfo(np.float32).tiny)  # of steps: C++ takes them as float32, and divides by them
 
 
@@ -62,21 +64,36 @@ class CodeTable(NamedTuple):
         return self.centroids.nbytes + self.levels.nbytes
 
 
-def probe_table(centroids: NDArray[np.float32], spreads: NDArray[np.float32]) -> ProbeTable:
-    """Centroids, float32 [K, dim], and their spreads, float32 [K], for probing."""
+def probe_table(centroids: NDArray[np.floating], spreads: NDArray[np.float32]) -> ProbeTable:
+    """Centroids, float16 or float32 [K, dim], and their spreads, float32 [K], for probing."""
     count, dim = centroids.shape
-    steps = (np.abs(centroids).max(axis=1, initial=0) / _BYTE).astype(np.float32)
+    steps = np.empty(count, np.float32)
     values = np.full((count, -(-dim // 4) * 4), _MIDDLE, np.uint8)
-    wholes = np.rint(centroids / np.where(steps > 0, steps, 1)[:, None])
-    values[:, :dim] = np.clip(wholes, -_BYTE, _BYTE) + _MIDDLE  # a step below float32's smallest normal is not exact
+    for rows in _parts(count):
+        some = centroids[rows].astype(np.float32)
+        steps[rows] = np.abs(some).max(axis=1, initial=0) / _BYTE
+        wholes = np.rint(some / np.where(steps[rows] > 0, steps[rows], 1)[:, None])
+        values[rows, :dim] = (
+            np.clip(wholes, -_BYTE, _BYTE) + _MIDDLE
+        )  # a step below float32's smallest normal is not exact
     return ProbeTable(values, steps, np.ascontiguousarray(spreads, np.float32))
 
 
 def code_table(
-    centroids: NDArray[np.float32], levels: NDArray[np.float32], *, bits: int, centroid_bytes: int, unit: bool
+    centroids: NDArray[np.floating], levels: NDArray[np.float32], *, bits: int, centroid_bytes: int, unit: bool
 ) -> CodeTable:
-    """Centroids, float32 [K, dim], and levels, float32 [256], for decoding."""
-    longest = float(np.sqrt(np.einsum("ij,ij->i", centroids, centroids, dtype=np.float64).max(initial=0)))
-    step = max(longest / _LONGEST, _SMALLEST) if longest > 0 else 1.0
-    wholes = np.rint(centroids / step).astype(np.int16)
+    """Centroids, float16 or float32 [K, dim], and levels, float32 [256], for decoding."""
+    square = 0.0
+    for rows in _parts(len(centroids)):
+        some = centroids[rows].astype(np.float64)
+        square = max(square, float(np.einsum("ij,ij->i", some, some).max(initial=0)))
+    step = max(float(np.sqrt(square)) / _LONGEST, _SMALLEST) if square > 0 else 1.0
+    wholes = np.empty(centroids.shape, np.int16)
+    for rows in _parts(len(centroids)):
+        wholes[rows] = np.rint(centroids[rows].astype(np.float32) / step)
     return CodeTable(wholes, step, np.ascontiguousarray(levels, np.float32), bits, centroid_bytes, unit)
+
+
+def _parts(count: int) -> Iterator[slice]:
+    """A few rows at a time: an index opens inside its budget, temporaries included."""
+    return (slice(start, start + _ROWS) for start in range(0, count, _ROWS))

@@ -90,11 +90,15 @@ struct Refinement {
     float steps[kGroup];    // what one step of each vector's values is worth, over the 32,767 steps of a query token
 };
 
-inline void prefetch_centroids(const Codes& codes, const std::uint8_t* records, std::int64_t count) {
-    for (std::int64_t r = 0; r < count; ++r) {
+constexpr std::int64_t kAhead = 2 * kGroup;
+
+// Centroids lie anywhere in memory: ask for those of records [from, to) before they are needed.
+inline void prefetch_centroids(const Codes& codes, const std::uint8_t* records, std::int64_t from, std::int64_t to) {
+    for (std::int64_t r = from; r < to; ++r) {
         const std::uint32_t id = centroid_of(records + r * codes.record_bytes, codes.centroid_bytes);
-        const auto* row = reinterpret_cast<const char*>(codes.centroids + static_cast<std::size_t>(id) * codes.dim);
-        for (std::size_t byte = 0; byte < codes.dim * sizeof(std::int16_t); byte += 64) __builtin_prefetch(row + byte);
+        const auto row = reinterpret_cast<std::uintptr_t>(codes.centroids) + static_cast<std::uintptr_t>(id) * codes.dim * 2;
+        for (std::uintptr_t byte = 0; byte < static_cast<std::uintptr_t>(codes.dim) * 2; byte += 64)
+            __builtin_prefetch(reinterpret_cast<const char*>(row + byte));  // of no effect where nothing lies
     }
 }
 
@@ -102,6 +106,7 @@ bool score_records(const PackedQuery& query, const Codes& codes, const std::uint
                    std::size_t documents, std::uint8_t* scratch, float* scores) {
     Refinement refinement(query, codes, scratch);
     const std::int64_t all = offsets[documents];
+    std::int64_t asked = offsets[0];  // records up to this one had their centroids asked for
     for (std::size_t document = 0; document < documents; ++document) {
         if (offsets[document] == offsets[document + 1]) {
             scores[document] = -INFINITY;
@@ -109,8 +114,9 @@ bool score_records(const PackedQuery& query, const Codes& codes, const std::uint
         }
         for (int token = 0; token < query.blocks * kLanes; ++token) refinement.maxima[token] = -INFINITY;
         for (std::int64_t first = offsets[document]; first < offsets[document + 1]; first += kGroup) {
-            const std::int64_t ahead = first + kGroup;  // the next group's centroids lie anywhere in memory: ask for them now
-            if (ahead < all) prefetch_centroids(codes, records + ahead * codes.record_bytes, all - ahead < kGroup ? all - ahead : kGroup);
+            const std::int64_t ahead = all - first < kAhead ? all : first + kAhead;
+            prefetch_centroids(codes, records, asked, ahead);
+            asked = ahead > asked ? ahead : asked;
             if (!refinement.decode(records + first * codes.record_bytes, offsets[document + 1] - first)) return false;
             refinement.multiply();
         }
