@@ -144,7 +144,7 @@ def plot(path: Path, rows: list[dict[str, Any]], slopes: dict[str, float]) -> No
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
     x = [row["documents"] for row in rows]
     for cost in COSTS[1:]:
         style = {"p50": "o-", "p95": "s-"}.get(cost, ".--")
@@ -152,7 +152,7 @@ def plot(path: Path, rows: list[dict[str, Any]], slopes: dict[str, float]) -> No
     axes.set(xscale="log", yscale="log", xlabel="documents (60 tokens each)", ylabel="milliseconds a query, one thread",
              title="Searched inside a tenth of the record bytes")  # fmt: skip
     axes.grid(visible=True, which="both", alpha=0.3)
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
