@@ -14,7 +14,7 @@ PYTEST_ARGS ?=
 PEERS_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format types check coverage demo bench bench-peers docs clean
+.PHONY: help setup test lint format types check coverage demo bench bench-peers sweep docs clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,10 @@ bench: setup  ## List the benchmarks and how to run each
 bench-peers: setup $(PEERS_STAMP)  ## Measure colindex beside its peers (installs them: 5 GB): VECTORS=folder PEERS_ARGS=options
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt matplotlib
 	$(BIN)/python -m benchmarks.peers $(if $(VECTORS),$(VECTORS) $(PEERS_ARGS),--help)
+
+sweep: setup  ## Recall, latency and bytes over a grid of settings: COLLECTIONS=folders SWEEP_ARGS=options
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt matplotlib
+	$(BIN)/python -m benchmarks.sweep $(if $(COLLECTIONS),$(COLLECTIONS) $(SWEEP_ARGS),--help)
 
 # TACHIOM apart: its wheel is tagged for glibc 2.39, which pip takes at its word, but needs less. Without it its rows say so.
 $(PEERS_STAMP): benchmarks/peers-requirements.txt
