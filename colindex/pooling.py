@@ -3,7 +3,7 @@
 Each document is pooled alone (Clavié, Chaffin and Adams, 2024: "Reducing the Footprint of Multi-Vector Retrieval
 with Minimal Performance Impact via Token Pooling"):
 
-1. **Protect.** The first tokens ([CLS], the document marker) stay alone, first, and bit for bit.
+1. **Protect.** The first tokens (a document marker, where the model has one) stay alone, first, and bit for bit.
 2. **Cluster.** The `n` others into `max(1, n // factor)` clusters by Ward linkage on cosine distance
    (`ward_labels` of `colindex.kernels`). Documents of more than 4,096 tokens are cut into runs of about equal
    length and each run is clustered alone, which bounds memory.
