@@ -26,7 +26,7 @@ __all__ = ["IndexStats", "divide_budget"]
 MINIMUM_CACHE = 1 << 20
 WORKSPACE = 12 << 20
 """Scores of one block of query tokens, a round's records, 8,192 decoded vectors and their dot products."""
-TABLE_BYTES_A_BLOCK = 5
+TABLE_BYTES_A_BLOCK = 4
 """The block table's own, see `colindex.storage.eviction`."""
 
 

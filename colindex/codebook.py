@@ -7,9 +7,9 @@ A stored vector x is written as
 3. *code*: the residual y - c as a length and a packed direction (`colindex.codec`);
 4. *pack*: centroid id, length and code side by side: one record (`colindex.records`).
 
-Decoding goes back from a record to c + length · direction, in the projected space, brought back to unit length where the
-vectors had it: that takes away the error along the vector itself, which a best match feels most (docs/LOG.md). A token's
-record depends on that token alone: not on its neighbours, its batch or the number of threads.
+Decoding (`colindex.kernels`) goes back from a record to c + length · direction, in the projected space, brought back to unit
+length where the vectors had it: that takes away the error along the vector itself, which a best match feels most
+(docs/LOG.md). A token's record depends on that token alone: not on its neighbours, its batch or the number of threads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from colindex.clustering import Clustering, cluster
 from colindex.codec import TrellisCodec, codec_from_arrays, train_codec
 from colindex.errors import VectorError
-from colindex.kernels.reference import decode_records
 from colindex.kernels.tables import CodeTable, ProbeTable, code_table, probe_table
 from colindex.projection import Projection
 from colindex.records import RecordLayout
@@ -84,19 +83,6 @@ class Codebook:
         codes, lengths = self.codec.encode_around(projected, self.centroids, centroids, threads=threads)
         return CodedBatch(self.layout.pack(centroids, lengths, codes), centroids, offsets)
 
-    def decode(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Decode records, uint8 [n, record bytes], to float32 [n, dim] in the projected space."""
-        return decode_records(records, self._code_table())
-
-    def _code_table(self) -> CodeTable:
-        return code_table(
-            self.centroids,
-            self.codec.levels,
-            bits=self.codec.bits,
-            centroid_bytes=self.layout.centroid_bytes,
-            unit=self.unit,
-        )
-
     def to_arrays(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, object]]:
         """Named arrays and attributes, as `from_arrays` takes them."""
         arrays: dict[str, NDArray[np.generic]] = {"projection": self.projection.matrix}
@@ -114,15 +100,8 @@ class Codebook:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]], attributes: Mapping[str, object]) -> Codebook:
         """Make a codebook from what `to_arrays` gave."""
-
-        def part(prefix: str) -> dict[str, NDArray[np.generic]]:
-            return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-        projection = Projection(np.asarray(arrays["projection"], np.float32), bool(attributes["renormalize"]))
-        clustering = Clustering.from_arrays(part("clustering."))
-        bits, dim = int(str(attributes["bits"])), int(projection.matrix.shape[1])
-        codec = codec_from_arrays(str(attributes["codec"]), bits, dim, part("codec."))
-        layout = RecordLayout(dim=dim, bits=bits, n_centroids=len(clustering.centroids))
+        projection, codec, layout = _stored(arrays, attributes)
+        clustering = Clustering.from_arrays(_part("clustering.", arrays))
         energy = float(str(attributes["residual_energy"]))
         return cls(projection, clustering, codec, layout, bool(attributes["unit"]), energy)
 
@@ -152,21 +131,17 @@ class SearchCodebook:
         """As `Codebook.project`."""
         return _projected(self.projection, vectors, where)
 
-    def decode(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """As `Codebook.decode`."""
-        return decode_records(records, self.codes)
-
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]], attributes: Mapping[str, object]) -> SearchCodebook:
         """Make it from what `Codebook.to_arrays` gave; the centroids are never all in float32."""
-        projection = Projection(np.asarray(arrays["projection"], np.float32), bool(attributes["renormalize"]))
-        centroids: NDArray[np.floating] = arrays["clustering.centroids"]  # type: ignore[assignment]
-        bits, (count, dim) = int(str(attributes["bits"])), centroids.shape
-        stored = {name.removeprefix("codec."): array for name, array in arrays.items() if name.startswith("codec.")}
-        codec = codec_from_arrays(str(attributes["codec"]), bits, dim, stored)
-        layout = RecordLayout(dim=dim, bits=bits, n_centroids=count)
+        projection, codec, layout = _stored(arrays, attributes)
+        centroids = np.asarray(arrays["clustering.centroids"], np.float16)
         codes = code_table(
-            centroids, codec.levels, bits=bits, centroid_bytes=layout.centroid_bytes, unit=bool(attributes["unit"])
+            centroids,
+            codec.levels,
+            bits=codec.bits,
+            centroid_bytes=layout.centroid_bytes,
+            unit=bool(attributes["unit"]),
         )
         spreads = np.asarray(arrays["clustering.spreads"], np.float32)
         return cls(projection, probe_table(centroids, spreads), codes, layout)
@@ -193,6 +168,21 @@ def train_codebook(
     layout = RecordLayout(dim=sample.shape[1], bits=bits, n_centroids=len(clustering.centroids))
     energy = float(np.square(residuals).mean() / max(float(np.square(picked).mean()), np.finfo(np.float32).tiny))
     return Codebook(projection, clustering, codec, layout, _all_unit(picked), energy)
+
+
+def _stored(
+    arrays: Mapping[str, NDArray[np.generic]], attributes: Mapping[str, object]
+) -> tuple[Projection, TrellisCodec, RecordLayout]:
+    """What coding and searching both take from the stored arrays."""
+    projection = Projection(np.asarray(arrays["projection"], np.float32), bool(attributes["renormalize"]))
+    bits, dim = int(str(attributes["bits"])), int(projection.matrix.shape[1])
+    codec = codec_from_arrays(str(attributes["codec"]), bits, dim, _part("codec.", arrays))
+    layout = RecordLayout(dim=dim, bits=bits, n_centroids=len(arrays["clustering.centroids"]))
+    return projection, codec, layout
+
+
+def _part(prefix: str, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _projected(projection: Projection, vectors: NDArray[np.floating], where: str) -> NDArray[np.float32]:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colindex.codebook import SearchCodebook
+from colindex.errors import CorruptIndexError
 from colindex.kernels import chosen as kernels
 from colindex.params import SearchParams
 from colindex.storage.blocks import BlockStore, FetchCounters
@@ -263,7 +264,18 @@ def _score(
     record_bytes = codebook.layout.record_bytes
     offsets = np.zeros(len(sizes) + 1, np.int64)
     np.cumsum(sizes // record_bytes, out=offsets[1:])
-    return kernels.score_records(query, content.reshape(-1, record_bytes), offsets, codebook.codes)
+    return _scores(codebook, query, content.reshape(-1, record_bytes), offsets)
+
+
+def _scores(
+    codebook: SearchCodebook, query: NDArray[np.float32], records: NDArray[np.uint8], offsets: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    try:
+        return kernels.score_records(query, records, offsets, codebook.codes)
+    except IndexError as error:  # the bytes are those that were written: whoever wrote them did not know this codebook
+        raise CorruptIndexError(
+            f"a record: expected one of {codebook.n_centroids:,} centroids, got another; run `colindex verify`."
+        ) from error
 
 
 def search_exact(
@@ -282,7 +294,7 @@ def search_exact(
                 offsets: NDArray[np.int64] = offsets,
                 records: NDArray[np.uint8] = records,
             ) -> Ranked:
-                scores = kernels.score_records(query, records, offsets, snapshot.codebook.codes)
+                scores = _scores(snapshot.codebook, query, records, offsets)
                 return best.merged(Ranked.best(documents, scores, k), k)
 
             bests = list(pool.map(raised, queries, bests))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from colindex import BuildParams, Index, SearchParams, TokenBatch
-from colindex.errors import QueryError, VectorError
+from colindex.errors import CorruptIndexError, ParameterError, QueryError, VectorError
 from tests.oracles import exact_maxsim
 from tests.words import WORDS, WordEncoder, batches, documents
 
@@ -200,3 +201,34 @@ def test_more_bits_come_closer_to_exact_scores(tmp_path: Path, bits: int) -> Non
         hits = index.search_vectors(query, k=300, params=SearchParams(exact=True))
     errors = [abs(hit.score - expected[int(hit.id[1:])]) for hit in hits if np.isfinite(hit.score)]
     assert np.mean(errors) < {1: 8.0, 2: 4.0, 4: 1.2, 8: 0.15}[bits]
+
+
+def test_a_wider_margin_refines_more_and_an_infinite_one_all_candidates(folder: Path) -> None:
+    with Index.open(folder, encoder=WordEncoder()) as index:
+        refined = []
+        for margin in (0, 1.0, 2.5, 6.0, float("inf")):
+            params = SearchParams(exact=False, candidates=400, margin=margin)
+            refined.append([index.search_with_stats(text, params=params)[1].candidates for text in queries()])
+    assert all(fewer <= more for fewer, more in zip(refined[0], refined[-1], strict=True))
+    totals = [sum(row) for row in refined]
+    assert totals == sorted(totals)
+    assert totals[0] < totals[-1]
+    assert set(refined[-1]) == {400}
+
+
+@pytest.mark.parametrize("margin", [-1, float("nan"), "2", True, None])
+def test_a_margin_is_a_number_of_deviations(margin: object) -> None:
+    with pytest.raises(ParameterError, match="margin"):
+        SearchParams(margin=margin)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_record_of_another_codebook_is_an_error_of_ours(
+    folder: Path, exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Index.open(folder, encoder=WordEncoder()) as index:
+        codebook = index._snapshot.codebook
+        fewer = replace(codebook, codes=codebook.codes._replace(centroids=codebook.codes.centroids[:1]))
+        monkeypatch.setattr(index, "_snapshot", replace(index._snapshot, codebook=fewer))
+        with pytest.raises(CorruptIndexError, match="verify"):
+            index.search("amber cedar", params=SearchParams(exact=exact))
