@@ -1,0 +1,109 @@
+"""Queries a second on one thread and on two, and how long a fresh process takes to its first answer.
+
+    python -m benchmarks.throughput scifact.colindex ~/vectors/scifact
+
+1. *Batches*: all queries by `search_vectors_batch`, everything cached, one thread and two in turn; medians.
+2. *Whole searches, warm*: the same queries one by one in a cache that holds everything and was filled by reads; against the
+   time that they take without fetching, as if their records had lain ready in memory.
+3. *Start*: a fresh interpreter imports colindex, opens the index and answers one query given as vectors; and `import colindex`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.vectors import load
+from colindex import Index, SearchParams
+
+PARAMS = SearchParams(exact=False)
+STARTS = 5
+
+
+def batches(folder: Path, queries: list[NDArray[np.float32]], threads: tuple[int, ...], repeats: int) -> list[float]:
+    """Seconds for all queries with each number of threads, in turn; medians."""
+    seconds: list[list[float]] = [[] for _ in threads]
+    opened = [Index.open(folder, memory="4GiB", threads=number) for number in threads]
+    for repeat in range(repeats + 1):  # the first fills the cache
+        for index, spent in zip(opened, seconds, strict=True):
+            start = time.perf_counter()
+            index.search_vectors_batch(queries, 10, params=PARAMS)
+            if repeat:
+                spent.append(time.perf_counter() - start)
+    for index in opened:
+        index.close()
+    return [float(np.median(spent)) for spent in seconds]
+
+
+def share_of_fetching(folder: Path, queries: list[NDArray[np.float32]], repeats: int) -> tuple[float, float]:
+    """Milliseconds of a whole warm search, and of its fetching: medians over queries and repetitions."""
+    whole, fetching = [], []
+    with Index.open(folder, memory="4GiB") as index:
+        for repeat in range(repeats + 1):
+            for query in queries:
+                start = time.perf_counter()
+                _, stats = index.search_vectors_with_stats(query, 10, params=PARAMS)
+                if repeat:
+                    whole.append(time.perf_counter() - start)
+                    fetching.append(stats.seconds["fetch"])
+    return 1000 * float(np.median(whole)), 1000 * float(np.median(fetching))
+
+
+def first_answer(folder: Path, query: Path) -> float:
+    """Seconds from the start of an interpreter to its first answer."""
+    code = (
+        "import sys, numpy as np\n"
+        "from colindex import Index, SearchParams\n"
+        "with Index.open(sys.argv[1]) as index:\n"
+        "    index.search_vectors(np.load(sys.argv[2]), 10, params=SearchParams(exact=False))[0].document\n"
+    )
+    return _seconds(["-c", code, str(folder), str(query)])
+
+
+def _seconds(arguments: list[str]) -> float:
+    spent = []
+    for _ in range(STARTS):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], check=True)
+        spent.append(time.perf_counter() - start)
+    return float(np.median(spent))
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, path_type=Path))
+@click.argument("vectors", type=click.Path(exists=True, path_type=Path))
+@click.option("--queries", "limit", default=300, show_default=True)
+@click.option("--repeats", default=5, show_default=True)
+def main(folder: Path, vectors: Path, limit: int, repeats: int) -> None:
+    """Measure an index that was built from the vectors (or their text)."""
+    queries = load(vectors / "queries.npz").first(limit).each()
+    one, two = batches(folder, queries, (1, 2), repeats)
+    whole, fetching = share_of_fetching(folder, queries, repeats)
+    query = folder.parent / f".{folder.name}.query.npy"
+    np.save(query, queries[0])
+    try:
+        start = first_answer(folder, query)
+    finally:
+        query.unlink()
+    table = Table("what", "figure")
+    table.add_row("queries/s, one thread", f"{len(queries) / one:.0f}")
+    table.add_row("queries/s, two threads", f"{len(queries) / two:.0f}  ({one / two:.2f}x)")
+    table.add_row("one search, everything cached", f"{whole:.2f} ms")
+    table.add_row(
+        "of it fetching from the cache", f"{fetching:.3f} ms  (whole : without it = {whole / (whole - fetching):.3f})"
+    )
+    table.add_row("a fresh interpreter's first answer", f"{start:.2f} s")
+    table.add_row("import colindex, interpreter included", f"{_seconds(['-c', 'import colindex']):.3f} s")
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()

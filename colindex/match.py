@@ -1,0 +1,89 @@
+"""What a match is made of: which query token met which document token, and what each adds to the score.
+
+score = sum over query tokens of the maximum similarity with any stored vector          (MaxSim)
+
+A *stored vector* stands for one source token of the document, or for several where tokens were pooled. Source tokens carry
+the vocabulary ids and the character spans; stored vectors carry the similarities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colindex.types import Document
+
+__all__ = ["Contribution", "Match"]
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one query token adds to a document's score."""
+
+    query_token: int
+    """Its position in the query."""
+    stored: int
+    """The stored vector that it is most similar to; the lowest among equals."""
+    score: float
+    """That similarity."""
+    share: float
+    """Of the document's score; 0 where that is 0."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Match:
+    """Why a document got its score for a query."""
+
+    id: str
+    """External id of the document."""
+    score: float
+    """The score that a search gives: from the vectors as they are stored."""
+    query: str | None
+    """The query's text; None where it came as vectors."""
+    query_tokens: tuple[str, ...]
+    """Text of each query token; `#0`, `#1`, ... where it came as vectors."""
+    document: Document
+    """The stored document; its text is empty in an index of vectors."""
+    similarities: NDArray[np.float32]
+    """Of the stored vectors: float32 [query tokens, stored vectors]."""
+    exact: NDArray[np.float32] | None
+    """The same before quantization, where the encoder is at hand; same shape."""
+    stored: NDArray[np.int32]
+    """The stored vector that each source token went into, int32 [source tokens]; without pooling 0, 1, 2, ..."""
+    token_ids: NDArray[np.int32] | None
+    """Vocabulary ids of the source tokens, int32 [source tokens]; None where no tokenizer made them."""
+    spans: NDArray[np.int32] | None
+    """Character offsets of the source tokens in `document.content`, int32 [source tokens, 2]; None without a text."""
+
+    @property
+    def contributions(self) -> tuple[Contribution, ...]:
+        """What each query token adds, in the order of the query; empty where the document has no stored vector."""
+        if not self.similarities.shape[1]:
+            return ()
+        best = self.similarities.argmax(axis=1)
+        scores = self.similarities.max(axis=1)
+        total = float(scores.sum())
+        return tuple(
+            Contribution(token, stored, score, score / total if total else 0.0)
+            for token, (stored, score) in enumerate(zip(best.tolist(), scores.tolist(), strict=True))
+        )
+
+    @property
+    def exact_score(self) -> float | None:
+        """The score before quantization; None without the encoder."""
+        if self.exact is None:
+            return None
+        return float(self.exact.max(axis=1).sum()) if self.exact.shape[1] else 0.0
+
+    def sources(self, stored: int) -> NDArray[np.int64]:
+        """The source tokens that a stored vector stands for, rising, int64."""
+        return np.flatnonzero(self.stored == stored)
+
+    def texts(self, stored: int) -> tuple[str, ...]:
+        """The text of each of those tokens; empty strings where a token has none."""
+        if self.spans is None:
+            return tuple("" for _ in self.sources(stored))
+        content = self.document.content
+        return tuple(content[start:stop] for start, stop in self.spans[self.sources(stored)].tolist())
