@@ -7,6 +7,7 @@
     │   ├── DuplicateIdError      one id, two documents
     │   ├── VectorError           vectors of a wrong dim, dtype or shape, or not finite
     │   └── QueryError            a query that cannot be searched (k < 1, wrong dim)
+    │       └── DocumentNotFoundError an id that the index does not hold
     ├── ParameterError (ValueError) a setting out of its range
     ├── MemoryBudgetError (ValueError) a budget smaller than what must stay resident
     └── EncoderError              a model that cannot be loaded or does not fit
@@ -36,6 +37,7 @@ __all__ = [
     "CorpusError",
     "CorruptIndexError",
     "DiskSpaceError",
+    "DocumentNotFoundError",
     "DuplicateIdError",
     "EncoderError",
     "EncoderMismatchError",
@@ -74,6 +76,10 @@ class VectorError(InputError):
 
 class QueryError(InputError):
     """A query that cannot be searched."""
+
+
+class DocumentNotFoundError(QueryError):
+    """The index holds no document of this id."""
 
 
 class ParameterError(ColindexError, ValueError):

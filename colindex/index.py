@@ -26,8 +26,11 @@ from threadpoolctl import ThreadpoolController
 from colindex.budget import IndexStats, divide_budget
 from colindex.build import BuildReport, build
 from colindex.codebook import SearchCodebook
-from colindex.errors import EncoderMismatchError, ParameterError, QueryError
+from colindex.errors import DocumentNotFoundError, EncoderMismatchError, ParameterError, QueryError
+from colindex.explain import Case, Explanation, absent, explain
 from colindex.fingerprint import fingerprint_difference
+from colindex.inspection import Asked, ask, ask_vectors, inspect
+from colindex.match import Match
 from colindex.params import BuildParams, SearchParams, parse_bytes
 from colindex.progress import Report, silent
 from colindex.search import Ranked, Snapshot, search, search_each, search_exact
@@ -237,6 +240,60 @@ class Index:
                     for number, hits in zip(part, some, strict=True):
                         answers[number] = hits
             return answers
+
+    # ---- seeing why
+
+    def inspect(self, query: str | NDArray[np.floating], id: str, *, exact: bool = True) -> Match:
+        """Why a document gets its score for a query: which query token met which of its tokens. Any id will do, not only hits'.
+
+        Args:
+            query: a text, or query vectors, float [query tokens, input_dim].
+            id: external id of the document.
+            exact: also encode the document again, where the encoder is at hand, for the similarities before quantization.
+
+        Raises:
+            QueryError, VectorError: as searching does.
+            DocumentNotFoundError: the index holds no such document.
+        """
+        document = self._number_of(id)
+        if document is None:
+            raise DocumentNotFoundError(
+                f"{self._path}: expected the id of a document to inspect, got {id!r}, which the index does not hold; "
+                "hits carry ids, and `id in index` tells whether one is there."
+            )
+        asked, vectors = self._asked(query)
+        encoder = self._encoder if exact and self._manifest.encoder is not None else None
+        with self._blas.limit(limits=self._threads, user_api="blas"):
+            return inspect(self._snapshot, document, asked, vectors, encoder)
+
+    def explain_missing(
+        self, query: str | NDArray[np.floating], id: str, k: int = 10, *, params: SearchParams | None = None
+    ) -> Explanation:
+        """Why a search returns a document or not, in the pipeline's terms, and the settings that would bring it in.
+
+        Raises:
+            QueryError, VectorError: as searching does. An id that the index does not hold is an explanation, no error.
+        """
+        params = params or SearchParams()
+        k, (asked, vectors) = _checked_k(k), self._asked(query)
+        document = self._number_of(id)
+        if document is None:
+            return absent(id, k, params)
+        with self._blas.limit(limits=self._threads, user_api="blas"):
+            return explain(Case(self._snapshot, document, id, vectors, asked.tokens, k, params, self._is_exact(params)))
+
+    def _asked(self, query: str | NDArray[np.floating]) -> tuple[Asked, NDArray[np.float32]]:
+        """A query with its tokens' names, and its projected vectors."""
+        asked = ask(query, self._required_encoder()) if isinstance(query, str) else ask_vectors(np.asarray(query))
+        return asked, self._projected(asked.vectors)
+
+    def _number_of(self, id: str) -> int | None:
+        """The number of a document through all segments."""
+        place = self._catalog.locate(id)
+        names = [int(segment.info.name) for segment in self._snapshot.segments]
+        if place is None or place[0] not in names:
+            return None
+        return int(self._snapshot.firsts[names.index(place[0])]) + place[1]
 
     def encode_query(self, query: str) -> NDArray[np.float32]:
         """Token vectors of a query, float32 [query tokens, input_dim].

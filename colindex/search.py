@@ -32,7 +32,7 @@ from colindex.storage.reads import BLOCK_BYTES
 from colindex.storage.segments import SegmentReader
 from colindex.types import SearchStats
 
-__all__ = ["Ranked", "Snapshot", "candidates", "search", "search_each", "search_exact"]
+__all__ = ["Ranked", "Snapshot", "Traced", "candidates", "search", "search_each", "search_exact", "traced"]
 
 FIRST_ROUND = 48
 """Documents refined before anything is known of how good estimates are."""
@@ -176,6 +176,23 @@ def search_each(
         prepared = following
     if prepared is not None:
         yield _refine(snapshot, prepared, k, params.margin)
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What a search did with its candidates."""
+
+    answer: Ranked
+    estimated: Ranked
+    """The candidates, by estimated score."""
+    refined: int
+    """How many of them, from the first on, were refined before the others were given up."""
+
+
+def traced(snapshot: Snapshot, query: NDArray[np.float32], k: int, params: SearchParams) -> Traced:
+    """`search`, and what became of each candidate."""
+    prepared = _prepare(snapshot, query, k, params)
+    return Traced(_refine(snapshot, prepared, k, params.margin), prepared.estimated, prepared.tally.candidates)
 
 
 def candidates(snapshot: Snapshot, query: NDArray[np.float32], nprobe: int, limit: int) -> Ranked:
