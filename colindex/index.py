@@ -26,8 +26,11 @@ from threadpoolctl import ThreadpoolController
 from colindex.budget import IndexStats
 from colindex.build import BuildReport, build
 from colindex.change import ChangeReport, add, delete, tidy
-from colindex.errors import ParameterError, QueryError
+from colindex.errors import DocumentNotFoundError, ParameterError, QueryError
+from colindex.explain import Case, Explanation, absent, explain
 from colindex.generation import Generation
+from colindex.inspection import Asked, ask, ask_vectors, inspect
+from colindex.match import Match
 from colindex.params import BuildParams, SearchParams, parse_bytes
 from colindex.progress import Report, silent
 from colindex.search import search, search_each, search_exact
@@ -280,6 +283,55 @@ class Index:
                     for number, hits in zip(part, some, strict=True):
                         answers[number] = hits
             return answers
+
+    # ---- seeing why
+
+    def inspect(self, query: str | NDArray[np.floating], id: str, *, exact: bool = True) -> Match:
+        """Why a document gets its score for a query: which query token met which of its tokens. Any id will do, not only hits'.
+
+        Args:
+            query: a text, or query vectors, float [query tokens, input_dim].
+            id: external id of the document.
+            exact: also encode the document again, where the encoder is at hand, for the similarities before quantization.
+
+        Raises:
+            QueryError, VectorError: as searching does.
+            DocumentNotFoundError: the index holds no such document.
+        """
+        generation = self._latest()
+        document = generation.number_of(id)
+        if document is None:
+            raise DocumentNotFoundError(
+                f"{self._path}: expected the id of a document to inspect, got {id!r}, which the index does not hold; "
+                "hits carry ids, and `id in index` tells whether one is there."
+            )
+        asked, vectors = self._asked(generation, query)
+        encoder = self._encoder if exact and generation.manifest.encoder is not None else None
+        with self._blas.limit(limits=self._threads, user_api="blas"):
+            return inspect(generation.snapshot, document, asked, vectors, encoder)
+
+    def explain_missing(
+        self, query: str | NDArray[np.floating], id: str, k: int = 10, *, params: SearchParams | None = None
+    ) -> Explanation:
+        """Why a search returns a document or not, in the pipeline's terms, and the settings that would bring it in.
+
+        Raises:
+            QueryError, VectorError: as searching does. An id that the index does not hold is an explanation, no error.
+        """
+        params, generation = params or SearchParams(), self._latest()
+        k, (asked, vectors) = _checked_k(k), self._asked(generation, query)
+        document = generation.number_of(id)
+        if document is None:
+            return absent(id, k, params)
+        exact = _is_exact(generation, params)
+        with self._blas.limit(limits=self._threads, user_api="blas"):
+            selection = generation.snapshot.live
+            return explain(Case(generation.snapshot, selection, document, id, vectors, asked.tokens, k, params, exact))
+
+    def _asked(self, generation: Generation, query: str | NDArray[np.floating]) -> tuple[Asked, NDArray[np.float32]]:
+        """A query with its tokens' names, and its projected vectors."""
+        asked = ask(query, self._required_encoder()) if isinstance(query, str) else ask_vectors(np.asarray(query))
+        return asked, _projected(generation, asked.vectors)
 
     def encode_query(self, query: str) -> NDArray[np.float32]:
         """Token vectors of a query, float32 [query tokens, input_dim].
