@@ -21,7 +21,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from colindex.budget import IndexStats
 from colindex.build import BuildReport, build
@@ -36,6 +35,7 @@ from colindex.progress import Report, silent
 from colindex.search import search, search_each, search_exact
 from colindex.sources import TextSource, VectorSource
 from colindex.storage.manifest import Manifest
+from colindex.threads import blas_threads, one_blas_thread
 from colindex.types import Document, Hit, SearchStats, TextEncoder, TokenBatch
 
 __all__ = ["Index"]
@@ -58,7 +58,6 @@ class Index:
         self._path, self._open, self._encoder, self._budget = path, generation, encoder, budget
         self._threads, self._refresh = threads, refresh
         self._closed = False
-        self._blas = ThreadpoolController()
 
     # ---- building
 
@@ -230,7 +229,7 @@ class Index:
         params, generation = params or SearchParams(), self._latest()
         snapshot, k, projected = generation.snapshot, _checked_k(k), _projected(generation, query)
         selection = generation.selection(where, ids)
-        with self._blas.limit(limits=self._threads, user_api="blas"):
+        with blas_threads(self._threads):
             if _is_exact(generation, params):
                 (ranked,), stats = search_exact(snapshot, [projected], k, selection)
             else:
@@ -267,7 +266,7 @@ class Index:
         params, generation = params or SearchParams(), self._latest()
         k, projected = _checked_k(k), [_projected(generation, query) for query in queries]
         selection = generation.selection(where, ids)
-        with self._blas.limit(limits=1, user_api="blas"):
+        with one_blas_thread():
             if _is_exact(generation, params):
                 ranked = search_exact(generation.snapshot, projected, k, selection, self._threads)[0]
                 return [generation.hits(found) for found in ranked]
@@ -307,7 +306,7 @@ class Index:
             )
         asked, vectors = self._asked(generation, query)
         encoder = self._encoder if exact and generation.manifest.encoder is not None else None
-        with self._blas.limit(limits=self._threads, user_api="blas"):
+        with blas_threads(self._threads):
             return inspect(generation.snapshot, document, asked, vectors, encoder)
 
     def explain_missing(
@@ -324,7 +323,7 @@ class Index:
         if document is None:
             return absent(id, k, params)
         exact = _is_exact(generation, params)
-        with self._blas.limit(limits=self._threads, user_api="blas"):
+        with blas_threads(self._threads):
             selection = generation.snapshot.live
             return explain(Case(generation.snapshot, selection, document, id, vectors, asked.tokens, k, params, exact))
 
