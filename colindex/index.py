@@ -21,18 +21,21 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from colindex.budget import IndexStats
 from colindex.build import BuildReport, build
 from colindex.change import ChangeReport, add, delete, tidy
-from colindex.errors import ParameterError, QueryError
+from colindex.errors import DocumentNotFoundError, ParameterError, QueryError
+from colindex.explain import Case, Explanation, absent, explain
 from colindex.generation import Generation
+from colindex.inspection import Asked, ask, ask_vectors, inspect
+from colindex.match import Match
 from colindex.params import BuildParams, SearchParams, parse_bytes
 from colindex.progress import Report, silent
 from colindex.search import search, search_each, search_exact
 from colindex.sources import TextSource, VectorSource
 from colindex.storage.manifest import Manifest
+from colindex.threads import blas_threads, one_blas_thread
 from colindex.types import Document, Hit, SearchStats, TextEncoder, TokenBatch
 
 __all__ = ["Index"]
@@ -55,7 +58,6 @@ class Index:
         self._path, self._open, self._encoder, self._budget = path, generation, encoder, budget
         self._threads, self._refresh = threads, refresh
         self._closed = False
-        self._blas = ThreadpoolController()
 
     # ---- building
 
@@ -227,7 +229,7 @@ class Index:
         params, generation = params or SearchParams(), self._latest()
         snapshot, k, projected = generation.snapshot, _checked_k(k), _projected(generation, query)
         selection = generation.selection(where, ids)
-        with self._blas.limit(limits=self._threads, user_api="blas"):
+        with blas_threads(self._threads):
             if _is_exact(generation, params):
                 (ranked,), stats = search_exact(snapshot, [projected], k, selection)
             else:
@@ -264,7 +266,7 @@ class Index:
         params, generation = params or SearchParams(), self._latest()
         k, projected = _checked_k(k), [_projected(generation, query) for query in queries]
         selection = generation.selection(where, ids)
-        with self._blas.limit(limits=1, user_api="blas"):
+        with one_blas_thread():
             if _is_exact(generation, params):
                 ranked = search_exact(generation.snapshot, projected, k, selection, self._threads)[0]
                 return [generation.hits(found) for found in ranked]
@@ -280,6 +282,55 @@ class Index:
                     for number, hits in zip(part, some, strict=True):
                         answers[number] = hits
             return answers
+
+    # ---- seeing why
+
+    def inspect(self, query: str | NDArray[np.floating], id: str, *, exact: bool = True) -> Match:
+        """Why a document gets its score for a query: which query token met which of its tokens. Any id will do, not only hits'.
+
+        Args:
+            query: a text, or query vectors, float [query tokens, input_dim].
+            id: external id of the document.
+            exact: also encode the document again, where the encoder is at hand, for the similarities before quantization.
+
+        Raises:
+            QueryError, VectorError: as searching does.
+            DocumentNotFoundError: the index holds no such document.
+        """
+        generation = self._latest()
+        document = generation.number_of(id)
+        if document is None:
+            raise DocumentNotFoundError(
+                f"{self._path}: expected the id of a document to inspect, got {id!r}, which the index does not hold; "
+                "hits carry ids, and `id in index` tells whether one is there."
+            )
+        asked, vectors = self._asked(generation, query)
+        encoder = self._encoder if exact and generation.manifest.encoder is not None else None
+        with blas_threads(self._threads):
+            return inspect(generation.snapshot, document, asked, vectors, encoder)
+
+    def explain_missing(
+        self, query: str | NDArray[np.floating], id: str, k: int = 10, *, params: SearchParams | None = None
+    ) -> Explanation:
+        """Why a search returns a document or not, in the pipeline's terms, and the settings that would bring it in.
+
+        Raises:
+            QueryError, VectorError: as searching does. An id that the index does not hold is an explanation, no error.
+        """
+        params, generation = params or SearchParams(), self._latest()
+        k, (asked, vectors) = _checked_k(k), self._asked(generation, query)
+        document = generation.number_of(id)
+        if document is None:
+            return absent(id, k, params)
+        exact = _is_exact(generation, params)
+        with blas_threads(self._threads):
+            selection = generation.snapshot.live
+            return explain(Case(generation.snapshot, selection, document, id, vectors, asked.tokens, k, params, exact))
+
+    def _asked(self, generation: Generation, query: str | NDArray[np.floating]) -> tuple[Asked, NDArray[np.float32]]:
+        """A query with its tokens' names, and its projected vectors."""
+        asked = ask(query, self._required_encoder()) if isinstance(query, str) else ask_vectors(np.asarray(query))
+        return asked, _projected(generation, asked.vectors)
 
     def encode_query(self, query: str) -> NDArray[np.float32]:
         """Token vectors of a query, float32 [query tokens, input_dim].
