@@ -7,7 +7,8 @@
     │   ├── DuplicateIdError      one id, two documents
     │   ├── VectorError           vectors of a wrong dim, dtype or shape, or not finite
     │   └── QueryError            a query that cannot be searched (k < 1, wrong dim)
-    │       └── DocumentNotFoundError an id that the index does not hold
+    │       ├── FilterError       a condition on metadata that cannot be evaluated
+    │       └── DocumentNotFoundError an id that is not in the index
     ├── ParameterError (ValueError) a setting out of its range
     ├── MemoryBudgetError (ValueError) a budget smaller than what must stay resident
     └── EncoderError              a model that cannot be loaded or does not fit
@@ -42,6 +43,7 @@ __all__ = [
     "EncoderError",
     "EncoderMismatchError",
     "EncoderNotFoundError",
+    "FilterError",
     "FormatTooNewError",
     "IndexExistsError",
     "IndexLockedError",
@@ -78,8 +80,12 @@ class QueryError(InputError):
     """A query that cannot be searched."""
 
 
+class FilterError(QueryError):
+    """A condition on metadata that cannot be evaluated."""
+
+
 class DocumentNotFoundError(QueryError):
-    """The index holds no document of this id."""
+    """An id that is not in the index."""
 
 
 class ParameterError(ColindexError, ValueError):

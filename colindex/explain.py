@@ -1,7 +1,7 @@
 """Explanation: why was this document not returned, and what would bring it in?
 
-1. *Search* as it was asked for. A document of the answer needs no explanation; where every document is scored, nothing but its
-   score keeps it out.
+1. *Search* as it was asked for, unless the filter leaves the document out. A document of the answer needs no explanation; where
+   every document is scored, nothing but its score keeps it out.
 2. *Find the stage* that lost it, in the pipeline's terms: no probed centroid held it, it was gathered beyond the candidates,
    given up by the margin, or refined and found worse than the k-th.
 3. *Reach*: for each query token the stored vector that comes closest, and the rank of the document's best centroid among
@@ -27,6 +27,7 @@ from colindex.fetched import Fetched, fetch
 from colindex.kernels import chosen as kernels
 from colindex.params import SearchParams
 from colindex.search import Ranked, Snapshot, Traced, candidates, search_exact, traced
+from colindex.selection import Selection
 
 __all__ = ["Case", "Explanation", "Kind", "Reach", "absent", "explain"]
 
@@ -104,7 +105,9 @@ class Case:
     params: SearchParams
     """The settings of the search."""
     every: bool
-    """Whether it scores every document."""
+    """Whether it scores every document of the selection."""
+    selection: Selection
+    """The documents that it may return."""
 
 
 def absent(id: str, k: int, params: SearchParams) -> Explanation:
@@ -113,12 +116,14 @@ def absent(id: str, k: int, params: SearchParams) -> Explanation:
 
 
 def explain(case: Case) -> Explanation:
-    """Explain what became of a document."""
+    """Explain what became of a document that the index holds."""
     own = fetch(case.snapshot, np.array([case.document]))
     score, reach = float(own.scores(case.query)[0]), _reach(case, own)
+    if not _selected(case):
+        return Explanation(case.id, "filtered", _told_filtered(case), case.k, case.params, score=score, reach=reach)
     if case.every:
         return _explain_scored(case, score, reach)
-    search = traced(case.snapshot, case.query, case.k, case.params)
+    search = traced(case.snapshot, case.query, case.k, case.params, case.selection)
     kind, rank, told = _lost(case, search, score, reach)
     found = Explanation(case.id, kind, told, case.k, case.params, rank, score, _kth(search.answer, case.k), reach)
     if kind in ("returned", "refined lower"):
@@ -129,7 +134,7 @@ def explain(case: Case) -> Explanation:
 
 def _explain_scored(case: Case, score: float, reach: tuple[Reach, ...]) -> Explanation:
     """Steps 1 and 2 where every document is scored."""
-    (ranked,), _ = search_exact(case.snapshot, [case.query], case.snapshot.documents)
+    (ranked,), _ = search_exact(case.snapshot, [case.query], case.selection.count, case.selection)
     rank = _position(ranked, case.document) + 1
     answer = Ranked(ranked.documents[: case.k], ranked.scores[: case.k])
     kind: Kind = "returned" if rank <= case.k else "refined lower"
@@ -140,6 +145,11 @@ def _explain_scored(case: Case, score: float, reach: tuple[Reach, ...]) -> Expla
 
 
 # ---- 2. Find the stage
+
+
+def _selected(case: Case) -> bool:
+    segment, number = (int(place[0]) for place in case.snapshot.locate(np.array([case.document])))
+    return (segment, number) in case.selection
 
 
 def _lost(case: Case, search: Traced, score: float, reach: tuple[Reach, ...]) -> tuple[Kind, int | None, str]:
@@ -164,7 +174,7 @@ def _lost(case: Case, search: Traced, score: float, reach: tuple[Reach, ...]) ->
 
 def _widened(case: Case) -> int:
     """The centroids that were probed for each token in the end: more than asked for where those met fewer than k documents."""
-    nprobe, wanted = case.params.nprobe, min(case.k, case.snapshot.documents)
+    nprobe, wanted = case.params.nprobe, min(case.k, case.selection.count)
     while nprobe < case.snapshot.codebook.n_centroids and len(_gathered(case, nprobe)) < wanted:
         nprobe *= 4
     return nprobe
@@ -172,7 +182,7 @@ def _widened(case: Case) -> int:
 
 def _gathered(case: Case, nprobe: int) -> Ranked:
     """All documents that are met, by estimated score."""
-    return candidates(case.snapshot, case.query, nprobe, case.snapshot.documents)
+    return candidates(case.snapshot, case.query, nprobe, case.selection.count, case.selection)
 
 
 def _position(ranked: Ranked, document: int) -> int:
@@ -207,10 +217,10 @@ def _reach(case: Case, own: Fetched) -> tuple[Reach, ...]:
 def _settings(case: Case, reach: tuple[Reach, ...]) -> tuple[SearchParams, Ranked]:
     """Settings with which the document is refined, and the answer that they give."""
     for params in _attempts(case, min(one.nprobe for one in reach)) if reach else ():
-        search = traced(case.snapshot, case.query, case.k, params)
+        search = traced(case.snapshot, case.query, case.k, params, case.selection)
         if 0 <= _position(search.estimated, case.document) < search.refined:
             return params, search.answer
-    (answer,), _ = search_exact(case.snapshot, [case.query], case.k)
+    (answer,), _ = search_exact(case.snapshot, [case.query], case.k, case.selection)
     return replace(case.params, exact=True), answer
 
 
@@ -263,6 +273,13 @@ def _differing(settings: SearchParams, from_: SearchParams) -> str:
 
 def _told_returned(case: Case, rank: int, score: float) -> str:
     return f"{case.id!r} is returned at rank {rank} of {case.k:,}, with score {score:.4f}."
+
+
+def _told_filtered(case: Case) -> str:
+    return (
+        f"{case.id!r} is in the index, but the search's `where` or `ids` leave it out: {case.selection.count:,} of "
+        f"{case.snapshot.live.count:,} documents may be returned."
+    )
 
 
 def _told_lower(case: Case, rank: int, of: int, score: float, answer: Ranked) -> str:

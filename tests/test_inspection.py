@@ -179,6 +179,9 @@ def test_what_cannot_be_inspected(tmp_path: Path) -> None:
     with Index.open(tmp_path / "i", encoder=WordEncoder()) as index:
         with pytest.raises(DocumentNotFoundError, match="'nowhere'"):
             index.inspect("amber", "nowhere")
+        index.delete(["doc-2"])
+        with pytest.raises(DocumentNotFoundError, match="'doc-2'"):
+            index.inspect("amber", "doc-2")
         with pytest.raises(VectorError):
             index.inspect(np.ones((2, 7), np.float32), "doc-1")
         with pytest.raises(QueryError, match="finite"):
@@ -190,9 +193,9 @@ def test_what_cannot_be_inspected(tmp_path: Path) -> None:
 def test_records_of_another_codebook_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Index.build(tmp_path / "i", documents(40), WordEncoder())
     with Index.open(tmp_path / "i", encoder=WordEncoder()) as index:
-        codebook = index._snapshot.codebook
+        codebook = index._open.snapshot.codebook
         fewer = replace(codebook, codes=codebook.codes._replace(centroids=codebook.codes.centroids[:1]))
-        monkeypatch.setattr(index, "_snapshot", replace(index._snapshot, codebook=fewer))
+        monkeypatch.setattr(index._open, "snapshot", replace(index._open.snapshot, codebook=fewer))
         with pytest.raises(CorruptIndexError, match="colindex verify"):
             index.inspect("amber", "doc-5")
 

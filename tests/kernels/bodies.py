@@ -46,9 +46,9 @@ class Body:
             raise AttributeError(f"no native kernel {kernel!r}")
         return partial(self._run, function)
 
-    def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _run(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         with self.in_use():
-            return function(*arguments)
+            return function(*arguments, **named)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

@@ -176,18 +176,102 @@ def test_a_segment_without_documents_gathers_nothing(body: Body) -> None:
 
 
 @each_body
-@pytest.mark.parametrize("wrong", [4, 2**31 - 1])
-def test_a_centroid_without_postings_is_an_error(body: Body, wrong: int) -> None:
+@pytest.mark.parametrize("beyond", [4, 5, 2**31 - 1])
+def test_a_centroid_beyond_the_postings_has_none(body: Body, beyond: int) -> None:
+    """A codebook that has grown since the segment was written."""
+    postings, bounds = invert(np.array([0, 3], np.uint32), np.array([0, 1, 2]), 4)
+    found = body.gather(*probed([[0, beyond], [beyond, 3]], [[1.0, 0.0], [3.0, 2.0]]), postings, bounds, 2, 9)
+    assert dict(zip(found[0].tolist(), found[1].tolist(), strict=True)) == {0: 1.0 + 1.75, 1: -0.25 + 2.0}
+    assert found[2:] == (2, 2)
+
+
+@each_body
+@pytest.mark.parametrize("wrong", [-1, -4, -(2**31)])
+def test_centroids_are_not_counted_from_the_end(body: Body, wrong: int) -> None:
     postings, bounds = invert(np.zeros(3, np.uint32), np.array([0, 3]), 4)
     with pytest.raises(IndexError):
         body.gather(*probed([[0, wrong]], [[1.0, 0.0]]), postings, bounds, 1, 9)
 
 
+def packed(allowed: Any) -> NDArray[np.uint8]:
+    return np.packbits(np.asarray(allowed, bool), bitorder="little")
+
+
+def among(everything: tuple[Any, ...], allowed: Any, limit: int) -> tuple[list[int], list[float], int, int]:
+    """What is left of all documents met where only some are allowed."""
+    documents, scores, _, walked = everything
+    kept = np.asarray(allowed, bool)[documents]
+    return documents[kept][:limit].tolist(), scores[kept][:limit].tolist(), int(kept.sum()), walked
+
+
+@each_body
+@given(
+    documents=st.integers(0, 40),
+    limit=st.sampled_from([1, 3, 50]),
+    ratio=st.sampled_from([0, 0.3, 0.9, 1]),
+    data=st.data(),
+)
+def test_only_allowed_documents_are_met(
+    body: Body, documents: int, limit: int, ratio: float, data: st.DataObject
+) -> None:
+    allowed = np.random.default_rng(data.draw(st.integers(0, 99))).random(documents) < ratio
+    arguments = random_case(documents, 4, vectors_each=3)
+    found = body.gather(*arguments, limit, allowed=packed(allowed))
+    expected = among(body.gather(*arguments, 50), allowed, limit)
+    assert (found[0].tolist(), found[1].tolist(), *found[2:]) == expected
+
+
 @each_native
-def test_centroids_are_not_counted_from_the_end(body: Body) -> None:
-    postings, bounds = invert(np.zeros(3, np.uint32), np.array([0, 3]), 4)
-    with pytest.raises(IndexError):
-        body.gather(*probed([[0, -1]], [[1.0, 0.0]]), postings, bounds, 1, 9)
+@pytest.mark.parametrize("posting", [np.uint16, np.uint32])
+@pytest.mark.parametrize("documents", [1, 15, 16, 17, 3001, 3007, 3008])
+@pytest.mark.parametrize("each", [2, 3, 8, 500])
+def test_the_native_body_leaves_out_what_the_reference_does(
+    body: Body, posting: type, documents: int, each: int
+) -> None:
+    """One document in so many is not allowed; numbers of documents that fill their last byte and that do not."""
+    ids, scores, postings, bounds, _ = random_case(documents, 20)
+    arguments = (ids, scores, postings.astype(posting), bounds, documents, 100)
+    allowed = np.arange(documents) % each != 0
+    found, others = (of.gather(*arguments, allowed=packed(allowed)) for of in (body, BODIES[0]))
+    assert np.array_equal(found[0], others[0])
+    assert allowed[found[0]].all()
+    np.testing.assert_allclose(found[1], others[1], atol=1e-4)
+    assert found[2:] == others[2:]
+
+
+@each_body
+@pytest.mark.parametrize("documents", [1, 7, 8, 9, 100])
+def test_bits_past_the_last_document_are_not_looked_at(body: Body, documents: int) -> None:
+    arguments = (*random_case(documents, 3), 200)
+    everything = np.full(-(-documents // 8), 0xFF, np.uint8)
+    found, unasked = body.gather(*arguments, allowed=everything), body.gather(*arguments)
+    assert np.array_equal(found[0], unasked[0])
+    assert found[2:] == unasked[2:]
+    nothing = packed(np.arange(8 * len(everything)) >= documents)
+    assert body.gather(*arguments, allowed=nothing)[0].tolist() == []
+
+
+@each_body
+def test_one_allowed_document_is_found_behind_many(body: Body) -> None:
+    arguments = random_case(3001, 8)
+    worst = int(body.gather(*arguments, 3001)[0][-1])
+    documents, _, met, _ = body.gather(*arguments, 1, allowed=packed(np.arange(3001) == worst))
+    assert (documents.tolist(), met) == ([worst], 1)
+
+
+@each_native
+def test_a_forbidden_document_of_infinite_score_is_left_out(body: Body) -> None:
+    postings, bounds = invert(np.array([0, 1], np.uint32), np.array([0, 1, 2]), 2)
+    given_scores = probed([[0, 1]], [[np.inf, 2.0]])
+    found = body.gather(*given_scores, postings, bounds, 2, 9, allowed=packed([False, True]))
+    assert found[0].tolist() == [1]
+
+
+@each_body
+@pytest.mark.parametrize("shape", [(0,), (6,), (8,), (7, 1)])
+def test_bits_for_another_number_of_documents_are_refused(body: Body, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="documents"):
+        body.gather(*random_case(50, 3), 10, allowed=np.zeros(shape, np.uint8))
 
 
 @each_body

@@ -21,6 +21,7 @@ def gather(
     places: NDArray[Any],
     n_documents: int,
     limit: int,
+    allowed: NDArray[np.uint8] | None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], int, int]: ...
 def score_records(
     query: NDArray[np.float32],

@@ -1,9 +1,11 @@
 // The kernels of a search, for Python: probe, gather, refine. Array shapes are checked by colindex/kernels/native/search.py.
 #include <pybind11/numpy.h>
+#include <pybind11/stl.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <vector>
 
 #include "best.h"
@@ -174,13 +176,16 @@ py::tuple top_centroids(const Array<float>& query, const Array<std::uint8_t>& va
 
 template <typename Posting, typename Place>
 py::tuple gather_bound(const Array<std::int32_t>& ids, const Array<float>& scores, const Array<Posting>& postings,
-                       const Array<Place>& places, std::size_t n_documents, std::size_t limit) {
+                       const Array<Place>& places, std::size_t n_documents, std::size_t limit,
+                       const std::optional<Array<std::uint8_t>>& allowed) {
     const Probed probed{ids.data(), scores.data(), static_cast<std::size_t>(ids.shape(0)), static_cast<std::size_t>(ids.shape(1))};
-    const Postings<Posting, Place> lists{postings.data(), static_cast<std::size_t>(postings.shape(0)), places.data()};
+    const Postings<Posting, Place> lists{postings.data(), static_cast<std::size_t>(postings.shape(0)), places.data(),
+                                         static_cast<std::size_t>(std::max<py::ssize_t>(places.shape(0), 1) - 1)};
+    const Documents of_segment{n_documents, allowed ? allowed->data() : nullptr};
     Gathered gathered;
     {
         py::gil_scoped_release released;
-        gathered = gather(probed, lists, n_documents, limit);
+        gathered = gather(probed, lists, of_segment, limit);
     }
     const std::size_t count = gathered.documents.size();
     Array<std::int32_t> documents(static_cast<py::ssize_t>(count));
@@ -190,6 +195,13 @@ py::tuple gather_bound(const Array<std::int32_t>& ids, const Array<float>& score
         estimates.mutable_data()[at] = gathered.documents[at].score;
     }
     return py::make_tuple(documents, estimates, gathered.met, gathered.walked);
+}
+
+template <typename Posting, typename Place>
+void def_gather(py::module_& module) {
+    module.def("gather", &gather_bound<Posting, Place>, py::arg("ids").noconvert(), py::arg("scores").noconvert(),
+               py::arg("postings").noconvert(), py::arg("places").noconvert(), py::arg("n_documents"), py::arg("limit"),
+               py::arg("allowed").noconvert());
 }
 
 Array<float> score_records(const Array<float>& query, const Array<std::uint8_t>& records, const Array<std::int64_t>& offsets,
@@ -221,14 +233,10 @@ Array<float> score_records(const Array<float>& query, const Array<std::uint8_t>&
 void bind_search(py::module_& module) {
     module.def("top_centroids", &top_centroids, py::arg("query").noconvert(), py::arg("values").noconvert(),
                py::arg("steps").noconvert(), py::arg("spreads").noconvert(), py::arg("nprobe"), py::arg("beyond"));
-    module.def("gather", &gather_bound<std::uint16_t, std::uint32_t>, py::arg("ids").noconvert(), py::arg("scores").noconvert(),
-               py::arg("postings").noconvert(), py::arg("places").noconvert(), py::arg("n_documents"), py::arg("limit"));
-    module.def("gather", &gather_bound<std::uint32_t, std::uint32_t>, py::arg("ids").noconvert(), py::arg("scores").noconvert(),
-               py::arg("postings").noconvert(), py::arg("places").noconvert(), py::arg("n_documents"), py::arg("limit"));
-    module.def("gather", &gather_bound<std::uint16_t, std::int64_t>, py::arg("ids").noconvert(), py::arg("scores").noconvert(),
-               py::arg("postings").noconvert(), py::arg("places").noconvert(), py::arg("n_documents"), py::arg("limit"));
-    module.def("gather", &gather_bound<std::uint32_t, std::int64_t>, py::arg("ids").noconvert(), py::arg("scores").noconvert(),
-               py::arg("postings").noconvert(), py::arg("places").noconvert(), py::arg("n_documents"), py::arg("limit"));
+    def_gather<std::uint16_t, std::uint32_t>(module);
+    def_gather<std::uint32_t, std::uint32_t>(module);
+    def_gather<std::uint16_t, std::int64_t>(module);
+    def_gather<std::uint32_t, std::int64_t>(module);
     module.def("score_records", &score_records, py::arg("query").noconvert(), py::arg("records").noconvert(),
                py::arg("offsets").noconvert(), py::arg("centroids").noconvert(), py::arg("step"), py::arg("levels").noconvert(),
                py::arg("bits"), py::arg("centroid_bytes"), py::arg("unit"));

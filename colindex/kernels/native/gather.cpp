@@ -15,15 +15,19 @@ constexpr float kBelowLast = 0.25f;
 constexpr float kMet = 1e-30f;         // marks a document met at the floor itself, and vanishes in any score
 constexpr std::size_t kManyMet = 8;    // one document in this many: then going through all is faster than along the lists
 constexpr std::size_t kSideBySide = 16;
+constexpr std::size_t kBits = 8;
 
 template <typename Posting>
 struct List {
     const Posting *begin, *end;
 };
 
-// Where the postings of a centroid begin and end.
+// Where the postings of a centroid begin and end. An index whose codebook has grown probes centroids that its older segments
+// do not know.
 template <typename Posting, typename Place>
 List<Posting> list_of(const Postings<Posting, Place>& postings, std::int32_t centroid) {
+    if (centroid < 0) throw std::out_of_range("gather: a probed centroid's number is negative");
+    if (static_cast<std::size_t>(centroid) >= postings.centroids) return {postings.documents, postings.documents};
     const auto begin = static_cast<std::size_t>(postings.places[centroid]), end = static_cast<std::size_t>(postings.places[centroid + 1]);
     if (begin > end || end > postings.count) throw std::out_of_range("gather: a centroid's postings lie outside");
     return {postings.documents + begin, postings.documents + end};
@@ -41,6 +45,15 @@ void check(const List<Posting>& list, std::size_t rows) {
     if (sizeof(Posting) == 2) return;
     for (const Posting* document = list.begin; document < list.end; ++document)
         if (*document >= rows) throw std::out_of_range("gather: a posting names a document that does not exist");
+}
+
+// Takes the score from documents that may not be returned; `sums` has room for whole bytes of bits.
+void keep(const std::uint8_t* allowed, std::size_t n_documents, std::vector<float>& sums) {
+    for (std::size_t first = 0; first < n_documents; first += kBits) {
+        const std::uint8_t bits = allowed[first / kBits];
+        if (bits == 0xFF) continue;  // nearly always, where documents were deleted
+        for (std::size_t at = 0; at < kBits; ++at) sums[first + at] = bits & (1 << at) ? sums[first + at] : 0.0f;
+    }
 }
 
 Best best_of(const std::vector<float>& sums, std::size_t n_documents, std::size_t limit, std::size_t& met) {
@@ -64,9 +77,9 @@ Best best_of(const std::vector<float>& sums, std::size_t n_documents, std::size_
 }  // namespace
 
 template <typename Posting, typename Place>
-Gathered gather(const Probed& probed, const Postings<Posting, Place>& postings, std::size_t n_documents, std::size_t limit) {
-    const std::size_t rows = rows_for<Posting>(n_documents);
-    std::vector<float> sums(rows), row(rows);
+Gathered gather(const Probed& probed, const Postings<Posting, Place>& postings, const Documents& documents, std::size_t limit) {
+    const std::size_t n_documents = documents.count, rows = rows_for<Posting>(n_documents);
+    std::vector<float> sums(rows + kBits - 1), row(rows);
     std::vector<List<Posting>> lists(probed.probes);
     Gathered gathered;
     double floors = 0;
@@ -97,14 +110,15 @@ Gathered gather(const Probed& probed, const Postings<Posting, Place>& postings, 
         }
         gathered.walked += walked;
     }
+    if (documents.allowed) keep(documents.allowed, n_documents, sums);
     gathered.documents = best_of(sums, n_documents, std::min(limit, n_documents), gathered.met).sorted();
     for (auto& document : gathered.documents) document.score += static_cast<float>(floors);
     return gathered;
 }
 
-template Gathered gather(const Probed&, const Postings<std::uint16_t, std::uint32_t>&, std::size_t, std::size_t);
-template Gathered gather(const Probed&, const Postings<std::uint32_t, std::uint32_t>&, std::size_t, std::size_t);
-template Gathered gather(const Probed&, const Postings<std::uint16_t, std::int64_t>&, std::size_t, std::size_t);
-template Gathered gather(const Probed&, const Postings<std::uint32_t, std::int64_t>&, std::size_t, std::size_t);
+template Gathered gather(const Probed&, const Postings<std::uint16_t, std::uint32_t>&, const Documents&, std::size_t);
+template Gathered gather(const Probed&, const Postings<std::uint32_t, std::uint32_t>&, const Documents&, std::size_t);
+template Gathered gather(const Probed&, const Postings<std::uint16_t, std::int64_t>&, const Documents&, std::size_t);
+template Gathered gather(const Probed&, const Postings<std::uint32_t, std::int64_t>&, const Documents&, std::size_t);
 
 }  // namespace colindex

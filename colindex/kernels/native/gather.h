@@ -26,10 +26,18 @@ struct Postings {
     const Posting* documents;
     std::size_t count;
     const Place* places;  // centroid c owns documents[places[c]] up to documents[places[c + 1]]
+    std::size_t centroids;
 };
 
-// Throws std::out_of_range if a probed centroid's postings lie outside, or name a document that does not exist.
+// The documents of a segment; bit d of `allowed`, little-endian, says whether document d may be returned; null: all may.
+struct Documents {
+    std::size_t count;
+    const std::uint8_t* allowed;
+};
+
+// A centroid beyond the postings has none. Throws std::out_of_range if the number of one is negative, if its postings lie
+// outside, or if they name a document that does not exist.
 template <typename Posting, typename Place>
-Gathered gather(const Probed& probed, const Postings<Posting, Place>& postings, std::size_t n_documents, std::size_t limit);
+Gathered gather(const Probed& probed, const Postings<Posting, Place>& postings, const Documents& documents, std::size_t limit);
 
 }  // namespace colindex

@@ -44,15 +44,17 @@ def gather(
     postings_offsets: NDArray[Any],
     n_documents: int,
     limit: int,
+    allowed: NDArray[np.uint8] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], int, int]:
     """See `colindex.kernels.reference.gather`."""
     _check(ids.shape == scores.shape and ids.ndim == 2 and limit >= 1, "ids, scores or limit")
     _check(postings.dtype in _POSTINGS and postings_offsets.dtype in _PLACES, "postings")
     _check(postings.ndim == postings_offsets.ndim == 1 and n_documents >= 0, "postings or documents")
-    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < len(postings_offsets) - 1:
-        raise IndexError("gather: a probed centroid has no postings")
+    if allowed is not None:
+        _check(allowed.dtype == np.uint8 and allowed.shape == (-(-n_documents // 8),), "allowed documents")
+        allowed = np.ascontiguousarray(allowed)
     ids, scores = np.ascontiguousarray(ids, np.int32), np.ascontiguousarray(scores, np.float32)
-    return _native.gather(ids, scores, postings, postings_offsets, n_documents, limit)
+    return _native.gather(ids, scores, postings, postings_offsets, n_documents, limit, allowed)
 
 
 def score_records(

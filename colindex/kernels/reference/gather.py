@@ -7,7 +7,7 @@
    every centroid not probed from above; the floor lies below it by a quarter of the distance from the first to the
    last. So a document's score is the sum of all floors plus what it got above them. Measured on wiki20k, 64 probes:
    .979 of the exact top 10 in the first 256 against .967 with the last score itself as the floor (docs/LOG.md).
-4. Keep the best; documents that met no token are not returned.
+4. Keep the best; documents that met no token are not returned, nor those that are not allowed.
 
 Missing scores by the last probed one: XTR (Lee et al., NeurIPS 2023) and WARP (Scheerer et al., SIGIR 2025).
 """
@@ -35,26 +35,38 @@ def gather(
     postings_offsets: NDArray[Any],
     n_documents: int,
     limit: int,
+    allowed: NDArray[np.uint8] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], int, int]:
     """The best documents met by any query token, with their approximate MaxSim from centroid scores alone.
 
     Args:
-        ids: int32 [q, n], probed centroids of each query token in falling score.
+        ids: int32 [q, n], probed centroids of each query token in falling score; one that is K or more has no postings,
+            for an index's codebook may have grown since these postings were written.
         scores: float32 [q, n], their dot products with the token.
         postings: uint16 or uint32 [P], for each centroid its documents, each once.
         postings_offsets: integers [K + 1]; centroid c owns `postings[postings_offsets[c]:postings_offsets[c + 1]]`.
         n_documents: documents are numbered from 0 to this, exclusive.
         limit: at most this many documents are returned, 1 or more.
+        allowed: packed bits, uint8 [ceil(n_documents / 8)], little-endian: documents whose bit is not set count as not met;
+            None allows all.
 
     Returns:
         documents int32 [m] in falling score, ties by lower number, their scores float32 [m], how many documents were met,
         and how many posting entries walked.
     """
+    if allowed is not None and allowed.shape != (-(-n_documents // 8),):
+        raise ValueError(
+            f"gather: {n_documents:,} documents have {-(-n_documents // 8):,} bytes of bits, got {allowed.shape}"
+        )
+    if ids.size and ids.min() < 0:
+        raise IndexError("gather: a probed centroid's number is negative")
     above = np.zeros(n_documents, np.float32)
     token_above = np.empty(n_documents, np.float32)
     floors = scores[:, -1] - _BELOW_LAST * (scores[:, 0] - scores[:, -1]) if scores.size else scores.sum(axis=1)
-    starts = postings_offsets[ids].astype(np.int64)
-    lengths = postings_offsets[ids + 1].astype(np.int64) - starts
+    n_centroids = len(postings_offsets) - 1
+    known = np.minimum(ids, n_centroids).astype(np.int64)
+    starts = postings_offsets[known].astype(np.int64)
+    lengths = postings_offsets[np.minimum(known + 1, n_centroids)].astype(np.int64) - starts
     for token in range(len(ids)):
         walked = _concatenated(starts[token, ::-1], lengths[token, ::-1])
         over_floor = np.maximum(scores[token, ::-1] - floors[token], _MET)
@@ -62,6 +74,8 @@ def gather(
         # repeated documents: NumPy's assignment leaves the last written, which is the best centroid's
         token_above[postings[walked]] = np.repeat(over_floor, lengths[token, ::-1])
         above += token_above
+    if allowed is not None:
+        above[np.unpackbits(allowed, count=n_documents, bitorder="little") == 0] = 0
     documents = np.flatnonzero(above).astype(np.int32)
     chosen = documents[best(above[documents], limit)]
     return chosen, above[chosen] + floors.sum(dtype=np.float32), len(documents), int(lengths.sum())
