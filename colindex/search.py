@@ -199,11 +199,9 @@ def traced(
     return Traced(_refine(snapshot, prepared, k, params.margin), prepared.estimated, prepared.tally.candidates)
 
 
-def candidates(
-    snapshot: Snapshot, query: NDArray[np.float32], nprobe: int, limit: int, selection: Selection | None = None
-) -> Ranked:
-    """Stages 1 and 2 alone: the best `limit` documents, of a selection, for a projected query by estimated score."""
-    return _gather(snapshot, query, nprobe, limit, selection or snapshot.live, _Tally())
+def candidates(snapshot: Snapshot, query: NDArray[np.float32], nprobe: int, limit: int, selection: Selection) -> Ranked:
+    """Stages 1 and 2 alone: the best `limit` documents of a selection for a projected query by estimated score."""
+    return _gather(snapshot, query, nprobe, limit, selection, _Tally())
 
 
 def _prepare(
