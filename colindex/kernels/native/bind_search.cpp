@@ -64,93 +64,101 @@ class Query {
 class Probe {
   public:
     Probe(const float* values, int tokens, int dim, int width) {
-        const int blocks = (tokens + kLanes - 1) / kLanes;
-        const std::size_t lanes = static_cast<std::size_t>(blocks) * kLanes;
-        quads_.resize(lanes * width);
-        pairs_.resize(lanes * width);
-        starts_.resize(lanes);
-        scales_.resize(lanes);
-        lengths_.resize(lanes);
-        for (int token = 0; token < tokens; ++token) {
-            const float* row = values + static_cast<std::size_t>(token) * dim;
-            float largest = 0;
-            for (int at = 0; at < dim; ++at) largest = std::max(largest, std::fabs(row[at]));
-            lengths_[token] = finite(length_of(row, dim));
-            scales_[token] = largest / 127;
-            const double factor = largest > 0 ? 127.0 / largest : 0;
-            const std::size_t first = static_cast<std::size_t>(token / kLanes) * width * kLanes;
-            for (int at = 0; at < dim; ++at) {
-                const auto whole = static_cast<int>(std::lrint(row[at] * factor));
-                quads_[first + (at / 4 * kLanes + token % kLanes) * 4 + at % 4] = static_cast<std::int8_t>(whole);
-                pairs_[first + (at / 2 * kLanes + token % kLanes) * 2 + at % 2] = static_cast<std::int16_t>(whole);
-                starts_[token] -= 128 * whole;
-            }
-        }
-        packed_ = {quads_.data(), pairs_.data(), starts_.data(), scales_.data(), lengths_.data(), tokens, blocks, width};
+        const int most = kernels().tile_tokens, tiles = (tokens + most - 1) / most;
+        const auto all = static_cast<std::size_t>(tokens);
+        quads_.resize(all * width);
+        pairs_.resize(all * width);
+        starts_.resize(all);
+        scales_.resize(all);
+        lengths_.resize(all);
+        for (int tile = 0; tile <= tiles; ++tile)
+            tile_starts_.push_back(tiles ? static_cast<int>(static_cast<std::int64_t>(tokens) * tile / tiles) : 0);
+        for (int tile = 0; tile < tiles; ++tile)
+            for (int token = tile_starts_[tile]; token < tile_starts_[tile + 1]; ++token)
+                pack(values + static_cast<std::size_t>(token) * dim, dim, token, tile_starts_[tile], tile_starts_[tile + 1], width);
+        packed_ = {quads_.data(), pairs_.data(), starts_.data(), scales_.data(), lengths_.data(), tile_starts_.data(), tiles, width};
     }
 
     const ByteQuery& packed() const { return packed_; }
 
   private:
+    void pack(const float* row, int dim, int token, int first, int end, int width) {
+        float largest = 0;
+        for (int at = 0; at < dim; ++at) largest = std::max(largest, std::fabs(row[at]));
+        lengths_[token] = finite(length_of(row, dim));
+        scales_[token] = largest / 127;
+        const double factor = largest > 0 ? 127.0 / largest : 0;
+        const std::size_t of_tile = static_cast<std::size_t>(first) * width;
+        for (int at = 0; at < dim; ++at) {
+            const auto whole = static_cast<int>(std::lrint(row[at] * factor));
+            const std::size_t word = of_tile + 4 * static_cast<std::size_t>(at / 4 * (end - first) + token - first);
+            quads_[word + at % 4] = static_cast<std::int8_t>(whole);
+            pairs_[word + at % 2 * 2 + at % 4 / 2] = static_cast<std::int16_t>(whole);
+            starts_[token] -= 128 * whole;
+        }
+    }
+
     std::vector<std::int8_t> quads_;
     std::vector<std::int16_t> pairs_;
     std::vector<std::int32_t> starts_;
     std::vector<float> scales_, lengths_;
+    std::vector<int> tile_starts_;
     ByteQuery packed_{};
 };
 
-constexpr std::size_t kSampled = 16;  // one group of centroids in this many is looked at first
+constexpr std::size_t kAtOnce = 4 * kLanes;  // centroids between two looks at the thresholds
+constexpr std::size_t kSampled = 16;         // one block of centroids in this many is looked at first
 constexpr std::size_t kFewCentroids = 4096;
 
-// Offer centroids [first, first + count) to the tokens of one block, those above each token's threshold.
-void offer(const ByteQuery& query, int block, const ByteCentroids& centroids, float beyond, std::size_t first, std::size_t count,
-           const float* thresholds, std::vector<Reached>& reached, std::vector<Best>& best) {
-    const std::size_t found = kernels().score_centroids(query, block, centroids, beyond, first, count, thresholds, reached.data());
-    for (std::size_t at = 0; at < found; ++at) best[reached[at].token].add(reached[at].score, reached[at].centroid);
-}
+// The best centroids of each token, in two passes: a sample tells what score about twice as many as are wanted will reach; then
+// all that reach it are collected. Without the sample, ten times as many pass through the buffers.
+class Probing {
+  public:
+    Probing(const ByteQuery& query, std::size_t tokens, const ByteCentroids& centroids, std::size_t n_centroids, float beyond)
+        : query_(query), centroids_(centroids), n_centroids_(n_centroids), beyond_(beyond), thresholds_(tokens), reached_(kAtOnce * tokens) {}
 
-// The best centroids of the tokens of one block, in two passes: a sample tells what score about twice as many as are wanted
-// will reach; then all that reach it are collected. Without the sample, ten times as many pass through the buffers.
-std::vector<Best> best_centroids(const ByteQuery& query, int block, const ByteCentroids& centroids, std::size_t n_centroids,
-                                 std::size_t kept, float beyond) {
-    const std::size_t here = std::min<std::size_t>(kLanes, query.tokens - static_cast<std::size_t>(block) * kLanes);
-    std::vector<Reached> reached(kBlock * kLanes);
-    float thresholds[kLanes];
-    std::fill(thresholds, thresholds + kLanes, std::numeric_limits<float>::infinity());  // nothing reaches a token that is none
-    const auto collect = [&](std::vector<Best>& best, std::size_t stride, std::size_t length) {
-        for (std::size_t first = 0; first < n_centroids; first += stride) {
-            for (std::size_t token = 0; token < here; ++token)
-                thresholds[token] = std::max(thresholds[token], best[token].threshold());
-            offer(query, block, centroids, beyond, first, std::min(length, n_centroids - first), thresholds, reached, best);
+    std::vector<Best> best(std::size_t kept) {
+        std::fill(thresholds_.begin(), thresholds_.end(), kNothing);
+        if (n_centroids_ >= kFewCentroids) {
+            std::vector<Best> sample = collected(2 * kept / kSampled + 8, kLanes * kSampled, kLanes);
+            for (std::size_t token = 0; token < sample.size(); ++token) thresholds_[token] = sample[token].last();
         }
-    };
-    const auto nothing_yet = [&](std::size_t n) {
-        std::vector<Best> best;
-        best.reserve(here);
-        for (std::size_t token = 0; token < here; ++token) best.emplace_back(n);
+        std::vector<Best> found = collected(kept, kAtOnce, kAtOnce);
+        const bool enough = std::all_of(found.begin(), found.end(), [&](const Best& of_token) { return of_token.size() >= kept; });
+        if (enough) return found;
+        std::fill(thresholds_.begin(), thresholds_.end(), kNothing);  // an unlucky sample
+        return collected(kept, kAtOnce, kAtOnce);
+    }
+
+  private:
+    // The best of `length` centroids out of every `stride`, above the thresholds.
+    std::vector<Best> collected(std::size_t kept, std::size_t stride, std::size_t length) {
+        std::vector<Best> best(thresholds_.size(), Best(kept));
+        for (std::size_t first = 0; first < n_centroids_; first += stride) {
+            const std::size_t count = std::min(length, n_centroids_ - first);
+            const std::size_t found =
+                kernels().score_centroids(query_, centroids_, beyond_, first, count, thresholds_.data(), reached_.data());
+            for (std::size_t at = 0; at < found; ++at) {
+                const Reached& one = reached_[at];
+                best[one.token].add(one.score, one.centroid);
+                thresholds_[one.token] = std::max(thresholds_[one.token], best[one.token].threshold());
+            }
+        }
         return best;
-    };
-    constexpr float lowest = -std::numeric_limits<float>::infinity();
-    std::fill(thresholds, thresholds + here, lowest);
-    if (n_centroids >= kFewCentroids) {
-        std::vector<Best> sample = nothing_yet(2 * kept / kSampled + 8);
-        collect(sample, kGroup * kSampled, kGroup);
-        for (std::size_t token = 0; token < here; ++token) thresholds[token] = sample[token].sorted().back().score;
     }
-    std::vector<Best> best = nothing_yet(kept);
-    collect(best, kBlock, kBlock);
-    const bool enough = std::all_of(best.begin(), best.end(), [&](const Best& of_token) { return of_token.size() >= kept; });
-    if (!enough) {  // an unlucky sample
-        best = nothing_yet(kept);
-        std::fill(thresholds, thresholds + here, lowest);
-        collect(best, kBlock, kBlock);
-    }
-    return best;
-}
+
+    static constexpr float kNothing = -std::numeric_limits<float>::infinity();
+    const ByteQuery& query_;
+    const ByteCentroids& centroids_;
+    std::size_t n_centroids_;
+    float beyond_;
+    std::vector<float> thresholds_;
+    std::vector<Reached> reached_;
+};
 
 py::tuple top_centroids(const Array<float>& query, const Array<std::uint8_t>& values, const Array<float>& steps,
                         const Array<float>& spreads, std::size_t nprobe, float beyond) {
-    const auto tokens = static_cast<std::size_t>(query.shape(0)), n_centroids = static_cast<std::size_t>(values.shape(0));
+    const auto tokens = static_cast<std::size_t>(query.shape(0)), n_centroids = static_cast<std::size_t>(steps.shape(0));
     const std::size_t kept = std::min(nprobe, n_centroids);
     Array<std::int32_t> ids({tokens, kept});
     Array<float> scores({tokens, kept});
@@ -158,16 +166,14 @@ py::tuple top_centroids(const Array<float>& query, const Array<std::uint8_t>& va
     float* score = scores.mutable_data();
     const ByteCentroids centroids{values.data(), steps.data(), spreads.data()};
     const float* rows = query.data();
-    const int dim = static_cast<int>(query.shape(1)), width = static_cast<int>(values.shape(1));
+    const int dim = static_cast<int>(query.shape(1)), width = static_cast<int>(values.shape(1)) * 4;
     {
         py::gil_scoped_release released;
         const Probe probe(rows, static_cast<int>(tokens), dim, width);
-        for (int block = 0; block < probe.packed().blocks; ++block) {
-            for (Best& of_token : best_centroids(probe.packed(), block, centroids, n_centroids, kept, beyond)) {
-                for (const auto& scored : of_token.sorted()) {
-                    *id++ = static_cast<std::int32_t>(scored.id);
-                    *score++ = scored.score;
-                }
+        for (Best& of_token : Probing(probe.packed(), tokens, centroids, n_centroids, beyond).best(kept)) {
+            for (const auto& scored : of_token.sorted()) {
+                *id++ = static_cast<std::int32_t>(scored.id);
+                *score++ = scored.score;
             }
         }
     }

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from colindex.kernels.native import _native
 from colindex.kernels.reference.probe import BEYOND
-from colindex.kernels.tables import CodeTable, ProbeTable
+from colindex.kernels.tables import BLOCK, CodeTable, ProbeTable
 
 __all__ = ["gather", "score_records", "top_centroids"]
 
@@ -30,8 +30,9 @@ def top_centroids(
     query: NDArray[np.float32], table: ProbeTable, nprobe: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """See `colindex.kernels.reference.probe`."""
-    count, width = table.values.shape
-    _check(len(table.steps) == len(table.spreads) == count and width % 4 == 0 and width <= _MOST_DIMS, "table")
+    count, width = len(table.steps), 4 * table.values.shape[1]
+    fits = table.values.shape == (-(-count // BLOCK), width // 4, BLOCK, 4) and len(table.spreads) == count
+    _check(fits and width <= _MOST_DIMS, "table")
     _check(query.ndim == 2 and query.shape[1] <= width and nprobe >= 1, "query or nprobe")
     query = np.ascontiguousarray(query, np.float32)
     return _native.top_centroids(query, table.values, table.steps, table.spreads, nprobe, float(BEYOND))

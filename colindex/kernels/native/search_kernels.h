@@ -13,7 +13,7 @@
 
 namespace colindex {
 
-constexpr int kLanes = 16;       // query tokens side by side
+constexpr int kLanes = 16;       // query tokens side by side; in probing, centroids
 constexpr int kGroup = 8;        // stored vectors multiplied together
 constexpr int kBlock = 64;       // centroids scored in one call
 constexpr int kMaxWidth = 1024;  // values of a vector
@@ -33,23 +33,21 @@ struct PackedQuery {
     bool half(int block) const { return tokens - block * kLanes <= kLanes / 2; }
 };
 
-// A query for probing, in 8 bits.
+// A query for probing, in 8 bits, its tokens in tiles of as many as an instruction set takes together, or one less.
 struct ByteQuery {
-    const std::int8_t* quads;    // [blocks][width / 4][16][4]
-    const std::int16_t* pairs;   // [blocks][width / 2][16][2]: the same values, for machines that multiply no bytes
-    const std::int32_t* starts;  // [blocks * 16]: -128 times the sum of the token's values
-    const float* scales;         // [blocks * 16]: what one step of the token's values is worth
-    const float* lengths;        // [blocks * 16]
-    int tokens;
-    int blocks;
+    const std::int8_t* quads;    // for each tile [width / 4][tokens of the tile][4]
+    const std::int16_t* pairs;   // the same for machines that multiply no bytes: of four values 0 and 2, then 1 and 3
+    const std::int32_t* starts;  // [tokens]: -128 times the sum of the token's values
+    const float* scales;         // [tokens]: what one step of the token's values is worth
+    const float* lengths;        // [tokens]
+    const int* tile_starts;      // [tiles + 1]: the first token of each, and the number of all
+    int tiles;
     int width;  // dim rounded up to a multiple of 4
-
-    bool half(int block) const { return tokens - block * kLanes <= kLanes / 2; }
 };
 
 // Centroids for probing.
 struct ByteCentroids {
-    const std::uint8_t* values;  // [K, width], 128 too large; 128 past dim
+    const std::uint8_t* values;  // [blocks of 16][width / 4][16][4], 128 too large; 128 past dim and past the last centroid
     const float* steps;          // [K]: what one step of the centroid's values is worth
     const float* spreads;        // [K]
 };
@@ -72,7 +70,7 @@ struct Codes {
 struct Reached {
     float score;
     std::uint32_t centroid;
-    std::uint32_t token;  // of the block
+    std::uint32_t token;
 };
 
 struct SearchKernels {
@@ -80,10 +78,11 @@ struct SearchKernels {
     // `scratch` has room for scratch_bytes(). Returns false if a record names a centroid that does not exist.
     bool (*score_records)(const PackedQuery&, const Codes&, const std::uint8_t* records, const std::int64_t* offsets,
                           std::size_t documents, std::uint8_t* scratch, float* scores);
-    // Pairs of the 16 query tokens of one block with the centroids [first, first + count), count <= kBlock, that score above
-    // the token's threshold: at most kBlock * 16 go to `reached`. Returns how many.
-    std::size_t (*score_centroids)(const ByteQuery&, int block, const ByteCentroids&, float beyond, std::size_t first,
-                                   std::size_t count, const float* thresholds, Reached* reached);
+    // Pairs of query tokens with the centroids [first, first + count), `first` a multiple of 16, that score above the token's
+    // threshold: at most count * tokens go to `reached`. Returns how many.
+    std::size_t (*score_centroids)(const ByteQuery&, const ByteCentroids&, float beyond, std::size_t first, std::size_t count,
+                                   const float* thresholds, Reached* reached);
+    int tile_tokens;  // query tokens that `score_centroids` takes together, at most
 };
 
 inline std::size_t scratch_bytes(const PackedQuery& query) {
