@@ -30,7 +30,9 @@ def bare(centroids: NDArray[np.float32]) -> ProbeTable:
 def whole_table(values: NDArray[Any]) -> ProbeTable:
     """Centroids of whole numbers from -127 to 127, exactly."""
     count = len(values)
-    return ProbeTable(in_blocks((values + 128).astype(np.uint8)), np.ones(count, np.float32), np.zeros(count, np.float32))
+    return ProbeTable(
+        in_blocks((values + 128).astype(np.uint8)), np.ones(count, np.float32), np.zeros(count, np.float32)
+    )
 
 
 def whole_query(tokens: int, dim: int, seed: int = 0) -> NDArray[np.float32]:

@@ -18,12 +18,16 @@ namespace colindex {
 
 class Best {
   public:
+    static constexpr std::size_t kSlack = 16;
+
     struct Scored {
         float score;
         std::uint32_t id;
     };
 
-    explicit Best(std::size_t n) : n_(n), keys_(4 * n + 64), ids_(4 * n + 64) {}
+    // `together`: how many ids come at most between two calls of `settle`.
+    explicit Best(std::size_t n, std::size_t together = 1)
+        : n_(n), full_(4 * n + 64), scores_(full_ + together + kSlack), ids_(scores_.size()), keys_(scores_.size()) {}
 
     float threshold() const { return threshold_; }
 
@@ -31,15 +35,17 @@ class Best {
 
     // The score is no NaN.
     void add(float score, std::uint32_t id) {
-        keys_[count_] = key_of(score);
+        scores_[count_] = score;
         ids_[count_++] = id;
-        if (count_ == keys_.size()) shrink();
+        settle();
     }
 
-    // The lowest score of the n best, or of as many as came, at least one.
-    float last() {
-        if (count_ > n_) shrink();
-        return score_of(*std::min_element(keys_.begin(), keys_.begin() + static_cast<std::ptrdiff_t>(count_)));
+    // Where whoever writes several at once puts them, and room for kSlack more; `arrived` says how many came.
+    float* scores_end() { return scores_.data() + count_; }
+    std::uint32_t* ids_end() { return ids_.data() + count_; }
+    void arrived(std::size_t count) {
+        count_ += count;
+        settle();
     }
 
     // The n best, or as many as came, in falling order.
@@ -47,19 +53,19 @@ class Best {
         if (count_ > n_) shrink();
         std::vector<std::uint64_t> pairs(count_), room(count_);
         for (std::size_t at = 0; at < count_; ++at)
-            pairs[at] = static_cast<std::uint64_t>(keys_[at]) << 32 | (std::numeric_limits<std::uint32_t>::max() - ids_[at]);
+            pairs[at] = static_cast<std::uint64_t>(key_of(scores_[at])) << 32 | (kMost - ids_[at]);
         for (std::size_t run = 1; run < count_; run *= 2) {
             merge_runs(pairs.data(), run, room.data());
             pairs.swap(room);
         }
         std::vector<Scored> best(count_);
         for (std::size_t at = 0; at < count_; ++at)
-            best[at] = {score_of(static_cast<std::uint32_t>(pairs[at] >> 32)), std::numeric_limits<std::uint32_t>::max() - static_cast<std::uint32_t>(pairs[at])};
+            best[at] = {score_of(static_cast<std::uint32_t>(pairs[at] >> 32)), kMost - static_cast<std::uint32_t>(pairs[at])};
         return best;
     }
 
   private:
-    static constexpr std::uint32_t kSign = 1u << 31;
+    static constexpr std::uint32_t kSign = 1u << 31, kMost = ~0u;
 
     // Whole numbers in the order of scores; zero has one number only.
     static std::uint32_t key_of(float score) {
@@ -83,7 +89,12 @@ class Best {
         return found;
     }
 
+    void settle() {
+        if (count_ >= full_) shrink();
+    }
+
     void shrink() {
+        for (std::size_t at = 0; at < count_; ++at) keys_[at] = key_of(scores_[at]);
         const auto [least, most] = std::minmax_element(keys_.begin(), keys_.begin() + static_cast<std::ptrdiff_t>(count_));
         std::uint32_t low = *least, high = *most;  // the n-th best key lies in [low, high]
         std::size_t reached = count_;              // keys of at least `low`
@@ -104,12 +115,12 @@ class Best {
     void keep(std::uint32_t low, std::size_t spare) {
         std::size_t ties = 0, kept = 0;
         for (std::size_t at = 0; at < count_; ++at) ties += keys_[at] == low;
-        std::uint32_t last = std::numeric_limits<std::uint32_t>::max();
+        std::uint32_t last = kMost;
         for (std::size_t at = 0, tie = 0; at < count_; ++at) {
-            const std::uint32_t key = keys_[at], id = ids_[at];
+            const std::uint32_t key = keys_[at];
             tie += key == low;
-            keys_[kept] = key;
-            ids_[kept] = id;
+            scores_[kept] = scores_[at];
+            ids_[kept] = ids_[at];
             const bool stays = key > low || (key == low && tie + spare <= ties);
             last = stays && key < last ? key : last;
             kept += stays;
@@ -135,9 +146,10 @@ class Best {
         }
     }
 
-    std::size_t n_, count_ = 0;
+    std::size_t n_, full_, count_ = 0;
     float threshold_ = -std::numeric_limits<float>::infinity();
-    std::vector<std::uint32_t> keys_, ids_;  // the first `count_` of buffers of fixed size
+    std::vector<float> scores_;
+    std::vector<std::uint32_t> ids_, keys_;  // the first `count_` of buffers of fixed size
 };
 
 }  // namespace colindex

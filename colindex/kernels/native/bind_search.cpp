@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <optional>
 #include <vector>
@@ -33,6 +34,14 @@ double length_of(const float* row, int dim) {
     return std::sqrt(square);
 }
 
+// The nearest whole number, the even one of two, of a value below 2**31: what `lrint` gives, without the call.
+std::int32_t whole(double value) {
+    const double shifted = value + 6755399441055744.0;  // 1.5 * 2**52: the last bits are whole
+    std::int64_t bits;
+    std::memcpy(&bits, &shifted, sizeof bits);
+    return static_cast<std::int32_t>(bits);
+}
+
 float finite(double length) { return static_cast<float>(std::min<double>(length, std::numeric_limits<float>::max())); }
 
 class Query {
@@ -48,7 +57,7 @@ class Query {
             const double factor = length > 0 ? kWhole / length : 0;
             std::int16_t* block = pairs_.data() + static_cast<std::size_t>(token / kLanes) * padded * kLanes;
             for (int at = 0; at < dim; ++at)
-                block[(at / 2 * kLanes + token % kLanes) * 2 + at % 2] = static_cast<std::int16_t>(std::lrint(row[at] * factor));
+                block[(at / 2 * kLanes + token % kLanes) * 2 + at % 2] = static_cast<std::int16_t>(whole(row[at] * factor));
         }
         packed_ = {pairs_.data(), lengths_.data(), tokens, blocks, padded};
     }
@@ -63,97 +72,106 @@ class Query {
 
 class Probe {
   public:
-    Probe(const float* values, int tokens, int dim, int width) {
+    Probe(const float* values, int tokens, int dim, int width, float beyond) {
         const int most = kernels().tile_tokens, tiles = (tokens + most - 1) / most;
         const auto all = static_cast<std::size_t>(tokens);
         quads_.resize(all * width);
         pairs_.resize(all * width);
         starts_.resize(all);
         scales_.resize(all);
-        lengths_.resize(all);
+        spread_scales_.resize(all);
         for (int tile = 0; tile <= tiles; ++tile)
             tile_starts_.push_back(tiles ? static_cast<int>(static_cast<std::int64_t>(tokens) * tile / tiles) : 0);
         for (int tile = 0; tile < tiles; ++tile)
             for (int token = tile_starts_[tile]; token < tile_starts_[tile + 1]; ++token)
-                pack(values + static_cast<std::size_t>(token) * dim, dim, token, tile_starts_[tile], tile_starts_[tile + 1], width);
-        packed_ = {quads_.data(), pairs_.data(), starts_.data(), scales_.data(), lengths_.data(), tile_starts_.data(), tiles, width};
+                pack(values + static_cast<std::size_t>(token) * dim, dim, token, tile_starts_[tile], tile_starts_[tile + 1], width, beyond);
+        packed_ = {quads_.data(), pairs_.data(), starts_.data(), scales_.data(), spread_scales_.data(), tile_starts_.data(), tiles, width};
     }
 
     const ByteQuery& packed() const { return packed_; }
 
   private:
-    void pack(const float* row, int dim, int token, int first, int end, int width) {
+    void pack(const float* row, int dim, int token, int first, int end, int width, float beyond) {
         float largest = 0;
         for (int at = 0; at < dim; ++at) largest = std::max(largest, std::fabs(row[at]));
-        lengths_[token] = finite(length_of(row, dim));
+        spread_scales_[token] = finite(length_of(row, dim)) * beyond;
         scales_[token] = largest / 127;
         const double factor = largest > 0 ? 127.0 / largest : 0;
-        const std::size_t of_tile = static_cast<std::size_t>(first) * width;
-        for (int at = 0; at < dim; ++at) {
-            const auto whole = static_cast<int>(std::lrint(row[at] * factor));
-            const std::size_t word = of_tile + 4 * static_cast<std::size_t>(at / 4 * (end - first) + token - first);
-            quads_[word + at % 4] = static_cast<std::int8_t>(whole);
-            pairs_[word + at % 2 * 2 + at % 4 / 2] = static_cast<std::int16_t>(whole);
-            starts_[token] -= 128 * whole;
+        std::size_t word = static_cast<std::size_t>(first) * width + 4 * static_cast<std::size_t>(token - first);
+        for (int quad = 0; quad < dim; quad += 4, word += 4 * static_cast<std::size_t>(end - first)) {
+            std::int32_t wholes[4] = {};
+            for (int at = quad; at < std::min(quad + 4, dim); ++at) wholes[at - quad] = whole(row[at] * factor);
+            for (int at = 0; at < 4; ++at) {
+                quads_[word + at] = static_cast<std::int8_t>(wholes[at]);
+                pairs_[word + at % 2 * 2 + at / 2] = static_cast<std::int16_t>(wholes[at]);
+                starts_[token] -= 128 * wholes[at];
+            }
         }
     }
 
     std::vector<std::int8_t> quads_;
     std::vector<std::int16_t> pairs_;
     std::vector<std::int32_t> starts_;
-    std::vector<float> scales_, lengths_;
+    std::vector<float> scales_, spread_scales_;
     std::vector<int> tile_starts_;
     ByteQuery packed_{};
 };
 
-constexpr std::size_t kAtOnce = 4 * kLanes;  // centroids between two looks at the thresholds
-constexpr std::size_t kSampled = 16;         // one block of centroids in this many is looked at first
+constexpr std::size_t kAtOnce = 256;  // centroids between two looks at the thresholds
+constexpr std::size_t kSampled = 16;  // one group of centroids in this many is looked at first
 constexpr std::size_t kFewCentroids = 4096;
 
 // The best centroids of each token, in two passes: a sample tells what score about twice as many as are wanted will reach; then
 // all that reach it are collected. Without the sample, ten times as many pass through the buffers.
 class Probing {
   public:
-    Probing(const ByteQuery& query, std::size_t tokens, const ByteCentroids& centroids, std::size_t n_centroids, float beyond)
-        : query_(query), centroids_(centroids), n_centroids_(n_centroids), beyond_(beyond), thresholds_(tokens), reached_(kAtOnce * tokens) {}
+    Probing(const ByteQuery& query, std::size_t tokens, const ByteCentroids& centroids, std::size_t n_centroids)
+        : query_(query), centroids_(centroids), n_centroids_(n_centroids), columns_(tokens) {}
 
     std::vector<Best> best(std::size_t kept) {
-        std::fill(thresholds_.begin(), thresholds_.end(), kNothing);
-        if (n_centroids_ >= kFewCentroids) {
-            std::vector<Best> sample = collected(2 * kept / kSampled + 8, kLanes * kSampled, kLanes);
-            for (std::size_t token = 0; token < sample.size(); ++token) thresholds_[token] = sample[token].last();
-        }
-        std::vector<Best> found = collected(kept, kAtOnce, kAtOnce);
+        forget_thresholds();
+        if (n_centroids_ >= kFewCentroids) sample(2 * kept / kSampled + 8);
+        std::vector<Best> found = collected(kept);
         const bool enough = std::all_of(found.begin(), found.end(), [&](const Best& of_token) { return of_token.size() >= kept; });
         if (enough) return found;
-        std::fill(thresholds_.begin(), thresholds_.end(), kNothing);  // an unlucky sample
-        return collected(kept, kAtOnce, kAtOnce);
+        forget_thresholds();  // an unlucky sample
+        return collected(kept);
     }
 
   private:
-    // The best of `length` centroids out of every `stride`, above the thresholds.
-    std::vector<Best> collected(std::size_t kept, std::size_t stride, std::size_t length) {
-        std::vector<Best> best(thresholds_.size(), Best(kept));
-        for (std::size_t first = 0; first < n_centroids_; first += stride) {
-            const std::size_t count = std::min(length, n_centroids_ - first);
-            const std::size_t found =
-                kernels().score_centroids(query_, centroids_, beyond_, first, count, thresholds_.data(), reached_.data());
-            for (std::size_t at = 0; at < found; ++at) {
-                const Reached& one = reached_[at];
-                best[one.token].add(one.score, one.centroid);
-                thresholds_[one.token] = std::max(thresholds_[one.token], best[one.token].threshold());
-            }
+    void forget_thresholds() {
+        for (Column& column : columns_) column.threshold = -std::numeric_limits<float>::infinity();
+    }
+
+    void sample(std::size_t rank) {
+        constexpr std::size_t stride = kSampled * kSampleGroup;
+        const std::size_t sampled = n_centroids_ / stride * kSampleGroup;
+        std::vector<float> scores(columns_.size() * sampled);
+        std::vector<std::int32_t> keys(sampled);
+        if (rank <= sampled / 2)  // of a group there may be half
+            kernels().sample_centroids(query_, centroids_, n_centroids_, stride, static_cast<std::uint32_t>(rank), scores.data(),
+                                       keys.data(), columns_.data());
+    }
+
+    std::vector<Best> collected(std::size_t kept) {
+        std::vector<Best> best;
+        best.reserve(columns_.size());
+        for (std::size_t token = 0; token < columns_.size(); ++token) best.emplace_back(kept, kAtOnce);
+        for (std::size_t first = 0; first < n_centroids_; first += kAtOnce) {
+            for (std::size_t token = 0; token < columns_.size(); ++token)
+                columns_[token] = {best[token].scores_end(), best[token].ids_end(), 0,
+                                   std::max(columns_[token].threshold, best[token].threshold())};
+            kernels().score_centroids(query_, centroids_, first, std::min(kAtOnce, n_centroids_ - first), columns_.data());
+            for (std::size_t token = 0; token < columns_.size(); ++token)
+                if (columns_[token].count) best[token].arrived(columns_[token].count);
         }
         return best;
     }
 
-    static constexpr float kNothing = -std::numeric_limits<float>::infinity();
     const ByteQuery& query_;
     const ByteCentroids& centroids_;
     std::size_t n_centroids_;
-    float beyond_;
-    std::vector<float> thresholds_;
-    std::vector<Reached> reached_;
+    std::vector<Column> columns_;
 };
 
 py::tuple top_centroids(const Array<float>& query, const Array<std::uint8_t>& values, const Array<float>& steps,
@@ -169,8 +187,8 @@ py::tuple top_centroids(const Array<float>& query, const Array<std::uint8_t>& va
     const int dim = static_cast<int>(query.shape(1)), width = static_cast<int>(values.shape(1)) * 4;
     {
         py::gil_scoped_release released;
-        const Probe probe(rows, static_cast<int>(tokens), dim, width);
-        for (Best& of_token : Probing(probe.packed(), tokens, centroids, n_centroids, beyond).best(kept)) {
+        const Probe probe(rows, static_cast<int>(tokens), dim, width, beyond);
+        for (Best& of_token : Probing(probe.packed(), tokens, centroids, n_centroids).best(kept)) {
             for (const auto& scored : of_token.sorted()) {
                 *id++ = static_cast<std::int32_t>(scored.id);
                 *score++ = scored.score;

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from colindex.kernels.native import _native
 from colindex.kernels.reference.probe import BEYOND
-from colindex.kernels.tables import BLOCK, CodeTable, ProbeTable
+from colindex.kernels.tables import BLOCK, CodeTable, ProbeTable, blocks_for
 
 __all__ = ["gather", "score_records", "top_centroids"]
 
@@ -31,7 +31,7 @@ def top_centroids(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """See `colindex.kernels.reference.probe`."""
     count, width = len(table.steps), 4 * table.values.shape[1]
-    fits = table.values.shape == (-(-count // BLOCK), width // 4, BLOCK, 4) and len(table.spreads) == count
+    fits = table.values.shape == (blocks_for(count), width // 4, BLOCK, 4) and len(table.spreads) == count
     _check(fits and width <= _MOST_DIMS, "table")
     _check(query.ndim == 2 and query.shape[1] <= width and nprobe >= 1, "query or nprobe")
     query = np.ascontiguousarray(query, np.float32)
