@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from colindex.codebook import SearchCodebook
 from colindex.errors import MemoryBudgetError
+from colindex.selection import Selection
 from colindex.storage.blocks import SegmentBlocks
 from colindex.storage.segments import SegmentReader
 
@@ -36,6 +37,7 @@ def divide_budget(
     codebook: SearchCodebook,
     segments: Sequence[SegmentReader],
     blocks: Sequence[SegmentBlocks],
+    live: Selection,
 ) -> int:
     """Bytes left for the cache.
 
@@ -43,7 +45,7 @@ def divide_budget(
         MemoryBudgetError: not even the smallest cache fits.
     """
     resident = codebook.resident_bytes + sum(sum(segment.resident_bytes.values()) for segment in segments)
-    resident += sum(len(segment.checksums) for segment in blocks) * TABLE_BYTES_A_BLOCK + WORKSPACE
+    resident += sum(len(segment.checksums) for segment in blocks) * TABLE_BYTES_A_BLOCK + live.nbytes + WORKSPACE
     minimum = resident + MINIMUM_CACHE
     if budget < minimum:
         raise MemoryBudgetError(
@@ -58,8 +60,10 @@ class IndexStats:
     """An open index in figures."""
 
     documents: int
+    deleted: int
+    """Documents that are deleted and still on disk, until compaction."""
     tokens: int
-    """Stored vectors."""
+    """Stored vectors, those of deleted documents too."""
     generation: int
     segments: int
     centroids: int
@@ -83,6 +87,7 @@ class IndexStats:
         disk = {"codebook": sum(size for size, _ in manifest.codebook_files.values())}
         for segment in snapshot.segments:
             _add(resident, segment.resident_bytes)
+        _add(resident, {"tombstones": snapshot.live.nbytes})
         for info in manifest.segments:
             _add(disk, info.bytes_by_part)
         of_cache = snapshot.store.resident_bytes
@@ -90,6 +95,7 @@ class IndexStats:
         _add(resident, {f"cache {part}": size for part, size in of_cache.items()})
         return cls(
             documents=manifest.documents,
+            deleted=sum(each.deleted for each in manifest.tombstones.values()),
             tokens=manifest.tokens,
             generation=manifest.generation,
             segments=len(manifest.segments),

@@ -13,11 +13,8 @@ documents alone, so it ends with the bytes of an uninterrupted one.
 
 from __future__ import annotations
 
-import os
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -28,12 +25,12 @@ import numpy as np
 from colindex.clustering import centroid_count
 from colindex.codebook import Codebook, train_codebook
 from colindex.errors import IndexExistsError, IndexNotBuiltError, InputError, InvalidIdError, VectorError
-from colindex.params import BuildParams, parse_bytes
+from colindex.params import BuildParams
 from colindex.progress import Progress, Report
 from colindex.projection import learn_projection
 from colindex.sampling import Sample, draw_sample
+from colindex.segmenting import BESIDE_THE_RECORD, thread_count, write_segments
 from colindex.sources import Source
-from colindex.spool import CHUNK_VECTOR_BYTES, Spool, encode_document
 from colindex.staging import Staging, State
 from colindex.storage.catalog import Catalog
 from colindex.storage.directory import remove_tree, require_space
@@ -41,19 +38,10 @@ from colindex.storage.layout import codebook_path
 from colindex.storage.lock import WriterLock
 from colindex.storage.manifest import Manifest
 from colindex.storage.plain import read_arrays, write_arrays
-from colindex.storage.segment_writer import SegmentWriter
-from colindex.storage.segments import MAX_DOCUMENTS, segment_path
-from colindex.threads import INDEPENDENT
-from colindex.types import CodedBatch, Document, PooledBatch
 
 __all__ = ["BuildReport", "build"]
 
 CODEBOOK = "codebook-000001"
-BESIDE_THE_RECORD = 12
-"""Bytes on disk a stored vector beside its record, about: postings, token ids and spans, text."""
-CHUNK_CODING_BYTES = 5 * CHUNK_VECTOR_BYTES
-"""Memory that one chunk takes while it is coded: as it came, projected, its residuals, records, and what stands between."""
-_MEMORY_SHARE = 4  # chunks being coded take a quarter of the memory
 PCA_SAMPLE = 65_536  # vectors: second moments of 1,024 dims need no more
 
 
@@ -168,7 +156,7 @@ def _train(sample: Sample, state: State) -> Codebook:
     learns_axes = params.dim is not None and params.dim < input_dim
     few = sample.some(PCA_SAMPLE, params.seed) if learns_axes else np.empty((0, input_dim), np.float32)
     projection = learn_projection(few, params.dim, params.seed)
-    vectors, token_ids = sample.projected(projection, threads=_threads(params))
+    vectors, token_ids = sample.projected(projection, threads=thread_count(params))
     if not len(vectors):
         raise VectorError("no token vectors: expected at least one among all documents to learn a codebook, got none.")
     return train_codebook(
@@ -178,97 +166,25 @@ def _train(sample: Sample, state: State) -> Codebook:
         n_centroids=params.centroids or centroid_count(sample.tokens_in_corpus),
         bits=params.bits,
         seed=params.seed,
-        threads=_threads(params),
+        threads=thread_count(params),
     )
 
 
 def _encode(path: Path, source: Source, staging: Staging, state: State, codebook: Codebook, report: Report) -> State:
     """Stage 4, from the first chunk that is in no sealed segment."""
     spool, seconds = staging.spool, dict(state.seconds)
-    chunks = spool.chunk_count()
     left = 1 - sum(info.documents for info in state.sealed) / state.documents
     needed = round(left * state.estimated_tokens * (codebook.layout.record_bytes + BESIDE_THE_RECORD))
     require_space(path, needed, "the segments of the index")
     done = sum(info.documents for info in state.sealed)
-    writer: SegmentWriter | None = None
     with _timed(seconds, "encode"):
-        batches = ((number, source.tokens(spool, number)) for number in range(state.next_chunk, chunks))
-        for number, batch, coded in _coded(batches, codebook, state.params):
-            writer = writer or _new_segment(path, len(state.sealed) + 1, codebook)
-            _append(writer, batch, coded, _payloads(source, spool, number, batch))
-            done += len(batch.tokens)
+        following = {"first_chunk": state.next_chunk, "first_segment": len(state.sealed) + 1}
+        for step in write_segments(path, source, spool, codebook, state.params, **following):
+            done += step.documents
             report(Progress("encode", done, state.documents))
-            following = spool.document_count(number + 1) if number + 1 < chunks else 0
-            full = writer.n_tokens >= state.params.segment_tokens or writer.n_documents + following > MAX_DOCUMENTS
-            if full or not following:
-                state = staging.save(replace(state, sealed=(*state.sealed, writer.seal()), next_chunk=number + 1))
-                writer = None
+            if step.sealed is not None:
+                state = staging.save(replace(state, sealed=(*state.sealed, step.sealed), next_chunk=step.next_chunk))
     return replace(state, seconds=seconds)
-
-
-def _coded(
-    batches: Iterator[tuple[int, PooledBatch]], codebook: Codebook, params: BuildParams
-) -> Iterator[tuple[int, PooledBatch, CodedBatch]]:
-    """Chunks with their records, in order.
-
-    Where kernels get in nobody's way, some chunks are coded while others are read, encoded or written: as many as there
-    are threads, as far as memory allows.
-    """
-    threads = _threads(params)
-    at_once = max(1, min(threads, parse_bytes(params.memory) // _MEMORY_SHARE // CHUNK_CODING_BYTES))
-
-    def code(batch: PooledBatch, threads: int) -> CodedBatch:
-        tokens = batch.tokens
-        return codebook.encode(codebook.project(tokens.vectors), tokens.offsets, tokens.token_ids, threads=threads)
-
-    if not INDEPENDENT:
-        yield from ((number, batch, code(batch, threads)) for number, batch in batches)
-        return
-    waiting: deque[tuple[int, PooledBatch, Future[CodedBatch]]] = deque()
-    with ThreadPoolExecutor(at_once) as pool:
-        try:
-            for number, batch in batches:
-                waiting.append((number, batch, pool.submit(code, batch, -(-threads // at_once))))
-                if len(waiting) > at_once:
-                    yield _finished(*waiting.popleft())
-            while waiting:
-                yield _finished(*waiting.popleft())
-        finally:
-            for _, _, future in waiting:
-                future.cancel()
-
-
-def _finished(number: int, batch: PooledBatch, coded: Future[CodedBatch]) -> tuple[int, PooledBatch, CodedBatch]:
-    return number, batch, coded.result()
-
-
-def _new_segment(path: Path, number: int, codebook: Codebook) -> SegmentWriter:
-    name = f"{number:06d}"
-    remove_tree(segment_path(path, name))  # what a kill left of an earlier attempt
-    return SegmentWriter(path, name, record_bytes=codebook.layout.record_bytes, n_centroids=len(codebook.centroids))
-
-
-def _payloads(source: Source, spool: Spool, number: int, batch: PooledBatch) -> list[bytes]:
-    """What comes back with hits: the documents themselves, or for vectors their ids alone."""
-    if source.kind == "text":
-        return spool.payloads(number)
-    return [encode_document(Document(id=id_, text="")) for id_ in batch.tokens.ids]
-
-
-def _append(writer: SegmentWriter, batch: PooledBatch, coded: CodedBatch, payloads: list[bytes]) -> None:
-    """Append one chunk."""
-    tokens, source = batch.tokens, batch.source
-    writer.append(
-        coded.records,
-        coded.centroids,
-        coded.offsets,
-        tokens.ids,
-        payloads,
-        token_ids=tokens.token_ids if source is None else source.token_ids,
-        spans=tokens.spans if source is None else source.spans,
-        source_offsets=None if source is None else source.offsets,
-        pool_map=None if source is None else source.stored,
-    )
 
 
 def _commit(path: Path, staging: Staging, state: State, codebook: Codebook, report: Report) -> Manifest:
@@ -320,7 +236,3 @@ def _report(manifest: Manifest, state: State) -> BuildReport:
         seconds=dict(state.seconds),
         bytes=parts,
     )
-
-
-def _threads(params: BuildParams) -> int:
-    return params.threads or os.cpu_count() or 1

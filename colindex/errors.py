@@ -7,6 +7,8 @@
     │   ├── DuplicateIdError      one id, two documents
     │   ├── VectorError           vectors of a wrong dim, dtype or shape, or not finite
     │   └── QueryError            a query that cannot be searched (k < 1, wrong dim)
+    │       ├── FilterError       a condition on metadata that cannot be evaluated
+    │       └── DocumentNotFoundError an id that is not in the index
     ├── ParameterError (ValueError) a setting out of its range
     ├── MemoryBudgetError (ValueError) a budget smaller than what must stay resident
     └── EncoderError              a model that cannot be loaded or does not fit
@@ -36,10 +38,12 @@ __all__ = [
     "CorpusError",
     "CorruptIndexError",
     "DiskSpaceError",
+    "DocumentNotFoundError",
     "DuplicateIdError",
     "EncoderError",
     "EncoderMismatchError",
     "EncoderNotFoundError",
+    "FilterError",
     "FormatTooNewError",
     "IndexExistsError",
     "IndexLockedError",
@@ -74,6 +78,14 @@ class VectorError(InputError):
 
 class QueryError(InputError):
     """A query that cannot be searched."""
+
+
+class FilterError(QueryError):
+    """A condition on metadata that cannot be evaluated."""
+
+
+class DocumentNotFoundError(QueryError):
+    """An id that is not in the index."""
 
 
 class ParameterError(ColindexError, ValueError):

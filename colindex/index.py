@@ -1,9 +1,10 @@
-"""Index: build one, open one, search it. Holds handles and wires the stages together; computes nothing itself.
+"""Index: build one, open one, search it, change it. Holds handles and wires the stages together; computes nothing itself.
 
-Opening
-1. reads the catalog and picks the last committed generation;
-2. loads what stays resident: codebook, postings, offsets, checksums;
-3. gives the rest of the memory budget to the block cache, or refuses a budget that is too small.
+1. `build` and `build_from_vectors` make a new index (`colindex.build`).
+2. `open` opens the newest generation (`colindex.generation`), which the handle keeps until `reopen`.
+3. Searching takes a generation and the documents of it that may be returned (`colindex.selection`), and ranks those
+   (`colindex.search`).
+4. `add`, `upsert`, `delete` and `compact` commit the next generation (`colindex.change`), and move this handle to it.
 
 Nothing is ever written by opening or searching.
 """
@@ -14,31 +15,27 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
-from colindex.budget import IndexStats, divide_budget
+from colindex.budget import IndexStats
 from colindex.build import BuildReport, build
-from colindex.codebook import SearchCodebook
-from colindex.errors import EncoderMismatchError, ParameterError, QueryError
-from colindex.fingerprint import fingerprint_difference
+from colindex.change import ChangeReport, add, delete, tidy
+from colindex.errors import DocumentNotFoundError, ParameterError, QueryError
+from colindex.explain import Case, Explanation, absent, explain
+from colindex.generation import Generation
+from colindex.inspection import Asked, ask, ask_vectors, inspect
+from colindex.match import Match
 from colindex.params import BuildParams, SearchParams, parse_bytes
 from colindex.progress import Report, silent
-from colindex.search import Ranked, Snapshot, search, search_each, search_exact
+from colindex.search import search, search_each, search_exact
 from colindex.sources import TextSource, VectorSource
-from colindex.spool import decode_document
-from colindex.storage.blocks import BlockStore, SegmentBlocks, ShardBlocks
-from colindex.storage.catalog import Catalog
-from colindex.storage.layout import codebook_path
 from colindex.storage.manifest import Manifest
-from colindex.storage.plain import read_arrays
-from colindex.storage.segments import SegmentReader
+from colindex.threads import blas_threads, one_blas_thread
 from colindex.types import Document, Hit, SearchStats, TextEncoder, TokenBatch
 
 __all__ = ["Index"]
@@ -55,19 +52,12 @@ class Index:
     """
 
     def __init__(
-        self,
-        path: Path,
-        manifest: Manifest,
-        snapshot: Snapshot,
-        catalog: Catalog,
-        encoder: TextEncoder | None,
-        budget: int,
+        self, path: Path, generation: Generation, encoder: TextEncoder | None, budget: int, threads: int, refresh: bool
     ) -> None:
         """Used by `Index.open`."""
-        self._path, self._manifest, self._snapshot, self._catalog = path, manifest, snapshot, catalog
-        self._encoder, self._budget = encoder, budget
-        self._threads = 1
-        self._blas = ThreadpoolController()
+        self._path, self._open, self._encoder, self._budget = path, generation, encoder, budget
+        self._threads, self._refresh = threads, refresh
+        self._closed = False
 
     # ---- building
 
@@ -119,15 +109,22 @@ class Index:
 
     @classmethod
     def open(
-        cls, path: str | Path, *, encoder: TextEncoder | None = None, memory: int | str = "512MiB", threads: int = 1
+        cls,
+        path: str | Path,
+        *,
+        encoder: TextEncoder | None = None,
+        memory: int | str = "512MiB",
+        threads: int = 1,
+        refresh: bool = False,
     ) -> Self:
-        """Open the last committed generation for searching.
+        """Open the newest generation for searching.
 
         Args:
             path: the index's folder.
             encoder: the encoder it was built with, for searching with text.
             memory: upper bound of everything that the index keeps: centroids, postings, offsets, cache.
             threads: how many threads one call may use.
+            refresh: look for a newer generation before each search; otherwise this one is kept until `reopen`.
 
         Raises:
             IndexNotFoundError, IndexNotBuiltError, CorruptIndexError, FormatTooNewError: there is nothing fit to open.
@@ -135,23 +132,23 @@ class Index:
             MemoryBudgetError: the budget is smaller than what must stay resident.
         """
         path, budget = Path(path), parse_bytes(memory)
-        catalog = Catalog.open_reader(path)
-        try:
-            manifest = catalog.manifest()
-            if encoder is not None:
-                _check_encoder(path, manifest, encoder)
-            snapshot = _load(path, manifest, budget)
-        except BaseException:
-            catalog.close()
-            raise
-        index = cls(path, manifest, snapshot, catalog, encoder, budget)
-        index._threads = max(1, threads)
-        return index
+        return cls(path, Generation.open(path, encoder, budget), encoder, budget, max(1, threads), refresh)
+
+    def reopen(self) -> bool:
+        """Move to the newest generation; whether there was a newer one. Searches that have begun end in the old one.
+
+        Raises:
+            As `open`; this handle then stays at its generation.
+        """
+        if self._current().catalog.is_latest():
+            return False
+        self._open = Generation.open(self._path, self._encoder, self._budget, self._open)
+        return True
 
     def close(self) -> None:
         """Close the files and give the memory back. Closing twice is fine."""
-        self._snapshot.store.close()
-        self._catalog.close()
+        self._closed = True
+        self._open.close()
 
     def __enter__(self) -> Self:
         return self
@@ -163,73 +160,121 @@ class Index:
 
     # ---- searching
 
-    def search(self, query: str, k: int = 10, *, params: SearchParams | None = None) -> list[Hit]:
-        """The k best documents for a text. k hits come back if the index holds k documents.
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        *,
+        params: SearchParams | None = None,
+        where: str | None = None,
+        ids: Iterable[str] | None = None,
+    ) -> list[Hit]:
+        """The k best documents for a text. k hits come back if the index holds k documents that may be returned.
+
+        Args:
+            query: any text.
+            k: how many hits.
+            params: how to trade recall for work.
+            where: a condition on metadata, an SQL expression such as `year >= 2020 AND lang = 'en'`: only documents that meet it.
+            ids: only these documents; those that the index does not hold are passed over.
 
         Raises:
-            QueryError: k < 1, the query is no text, or the index was opened without an encoder.
+            QueryError: k < 1, the query is no text, the index was opened without an encoder, or `where` is no condition.
         """
-        return self.search_with_stats(query, k, params=params)[0]
+        return self.search_with_stats(query, k, params=params, where=where, ids=ids)[0]
 
     def search_with_stats(
-        self, query: str, k: int = 10, *, params: SearchParams | None = None
+        self,
+        query: str,
+        k: int = 10,
+        *,
+        params: SearchParams | None = None,
+        where: str | None = None,
+        ids: Iterable[str] | None = None,
     ) -> tuple[list[Hit], SearchStats]:
         """`search`, and what it did stage by stage."""
         start = time.perf_counter()
         vectors = self.encode_query(query)
         seconds = time.perf_counter() - start
-        hits, stats = self.search_vectors_with_stats(vectors, k, params=params)
+        hits, stats = self.search_vectors_with_stats(vectors, k, params=params, where=where, ids=ids)
         return hits, replace(stats, seconds={"encode": seconds, **stats.seconds})
 
     def search_vectors(
-        self, query: NDArray[np.floating], k: int = 10, *, params: SearchParams | None = None
+        self,
+        query: NDArray[np.floating],
+        k: int = 10,
+        *,
+        params: SearchParams | None = None,
+        where: str | None = None,
+        ids: Iterable[str] | None = None,
     ) -> list[Hit]:
-        """The k best documents for query vectors, float [query tokens, input_dim].
+        """The k best documents for query vectors, float [query tokens, input_dim]; otherwise as `search`.
 
         Raises:
             QueryError: k < 1.
             VectorError: the vectors have another dim than the index, or are not finite.
         """
-        return self.search_vectors_with_stats(query, k, params=params)[0]
+        return self.search_vectors_with_stats(query, k, params=params, where=where, ids=ids)[0]
 
     def search_vectors_with_stats(
-        self, query: NDArray[np.floating], k: int = 10, *, params: SearchParams | None = None
+        self,
+        query: NDArray[np.floating],
+        k: int = 10,
+        *,
+        params: SearchParams | None = None,
+        where: str | None = None,
+        ids: Iterable[str] | None = None,
     ) -> tuple[list[Hit], SearchStats]:
         """`search_vectors`, and what it did stage by stage."""
-        params = params or SearchParams()
-        k, projected = _checked_k(k), self._projected(query)
-        with self._blas.limit(limits=self._threads, user_api="blas"):
-            if self._is_exact(params):
-                (ranked,), stats = search_exact(self._snapshot, [projected], k)
+        params, generation = params or SearchParams(), self._latest()
+        snapshot, k, projected = generation.snapshot, _checked_k(k), _projected(generation, query)
+        selection = generation.selection(where, ids)
+        with blas_threads(self._threads):
+            if _is_exact(generation, params):
+                (ranked,), stats = search_exact(snapshot, [projected], k, selection)
             else:
-                ranked, stats = search(self._snapshot, projected, k, params)
-        return self._hits(ranked), stats
+                ranked, stats = search(snapshot, projected, k, params, selection)
+        return generation.hits(ranked), stats
 
     def search_batch(
-        self, queries: Sequence[str], k: int = 10, *, params: SearchParams | None = None
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        *,
+        params: SearchParams | None = None,
+        where: str | None = None,
+        ids: Iterable[str] | None = None,
     ) -> list[list[Hit]]:
         """`search` for several texts, on as many threads as the index was opened with."""
         if not queries:
             return []
         encoded = self._required_encoder().encode_queries(list(queries))
         edges = zip(encoded.offsets[:-1], encoded.offsets[1:], strict=True)
-        return self.search_vectors_batch([encoded.vectors[start:stop] for start, stop in edges], k, params=params)
+        vectors = [encoded.vectors[start:stop] for start, stop in edges]
+        return self.search_vectors_batch(vectors, k, params=params, where=where, ids=ids)
 
     def search_vectors_batch(
-        self, queries: Sequence[NDArray[np.floating]], k: int = 10, *, params: SearchParams | None = None
+        self,
+        queries: Sequence[NDArray[np.floating]],
+        k: int = 10,
+        *,
+        params: SearchParams | None = None,
+        where: str | None = None,
+        ids: Iterable[str] | None = None,
     ) -> list[list[Hit]]:
         """`search_vectors` for several queries; an exact search reads the records once for all of them."""
-        params = params or SearchParams()
-        k, projected = _checked_k(k), [self._projected(query) for query in queries]
-        with self._blas.limit(limits=1, user_api="blas"):
-            if self._is_exact(params):
-                ranked = search_exact(self._snapshot, projected, k, self._threads)[0]
-                return [self._hits(found) for found in ranked]
+        params, generation = params or SearchParams(), self._latest()
+        k, projected = _checked_k(k), [_projected(generation, query) for query in queries]
+        selection = generation.selection(where, ids)
+        with one_blas_thread():
+            if _is_exact(generation, params):
+                ranked = search_exact(generation.snapshot, projected, k, selection, self._threads)[0]
+                return [generation.hits(found) for found in ranked]
             parts = [range(thread, len(projected), self._threads) for thread in range(self._threads)]
 
             def hits_of(part: range) -> list[list[Hit]]:
-                found = search_each(self._snapshot, (projected[number] for number in part), k, params)
-                return [self._hits(ranked) for ranked in found]
+                found = search_each(generation.snapshot, (projected[number] for number in part), k, params, selection)
+                return [generation.hits(ranked) for ranked in found]
 
             answers: list[list[Hit]] = [[] for _ in projected]
             with ThreadPoolExecutor(self._threads) as pool:
@@ -237,6 +282,55 @@ class Index:
                     for number, hits in zip(part, some, strict=True):
                         answers[number] = hits
             return answers
+
+    # ---- seeing why
+
+    def inspect(self, query: str | NDArray[np.floating], id: str, *, exact: bool = True) -> Match:
+        """Why a document gets its score for a query: which query token met which of its tokens. Any id will do, not only hits'.
+
+        Args:
+            query: a text, or query vectors, float [query tokens, input_dim].
+            id: external id of the document.
+            exact: also encode the document again, where the encoder is at hand, for the similarities before quantization.
+
+        Raises:
+            QueryError, VectorError: as searching does.
+            DocumentNotFoundError: the index holds no such document.
+        """
+        generation = self._latest()
+        document = generation.number_of(id)
+        if document is None:
+            raise DocumentNotFoundError(
+                f"{self._path}: expected the id of a document to inspect, got {id!r}, which the index does not hold; "
+                "hits carry ids, and `id in index` tells whether one is there."
+            )
+        asked, vectors = self._asked(generation, query)
+        encoder = self._encoder if exact and generation.manifest.encoder is not None else None
+        with blas_threads(self._threads):
+            return inspect(generation.snapshot, document, asked, vectors, encoder)
+
+    def explain_missing(
+        self, query: str | NDArray[np.floating], id: str, k: int = 10, *, params: SearchParams | None = None
+    ) -> Explanation:
+        """Why a search returns a document or not, in the pipeline's terms, and the settings that would bring it in.
+
+        Raises:
+            QueryError, VectorError: as searching does. An id that the index does not hold is an explanation, no error.
+        """
+        params, generation = params or SearchParams(), self._latest()
+        k, (asked, vectors) = _checked_k(k), self._asked(generation, query)
+        document = generation.number_of(id)
+        if document is None:
+            return absent(id, k, params)
+        exact = _is_exact(generation, params)
+        with blas_threads(self._threads):
+            selection = generation.snapshot.live
+            return explain(Case(generation.snapshot, selection, document, id, vectors, asked.tokens, k, params, exact))
+
+    def _asked(self, generation: Generation, query: str | NDArray[np.floating]) -> tuple[Asked, NDArray[np.float32]]:
+        """A query with its tokens' names, and its projected vectors."""
+        asked = ask(query, self._required_encoder()) if isinstance(query, str) else ask_vectors(np.asarray(query))
+        return asked, _projected(generation, asked.vectors)
 
     def encode_query(self, query: str) -> NDArray[np.float32]:
         """Token vectors of a query, float32 [query tokens, input_dim].
@@ -248,98 +342,108 @@ class Index:
             raise QueryError(f"query: expected str, got {type(query).__name__}; search_vectors takes arrays.")
         return self._required_encoder().encode_query(query)
 
+    # ---- changing it
+
+    def add(self, documents: Iterable[Document], *, progress: Report = silent) -> ChangeReport:
+        """Encode documents and add them in one commit; this handle then searches the new generation.
+
+        Raises:
+            DuplicateIdError: an id is in the index, or comes twice; nothing is added. `upsert` replaces.
+            QueryError: the index was opened without its encoder.
+            CorpusError, InputError, InvalidIdError, DiskSpaceError, IndexLockedError: nothing is added.
+        """
+        source = TextSource(documents, self._required_encoder(), self._build_params())
+        return self._changed(add(self._path, source, progress=progress))
+
+    def upsert(self, documents: Iterable[Document], *, progress: Report = silent) -> ChangeReport:
+        """As `add`, but a document whose id is in the index takes the place of the one that is there: all in one commit."""
+        source = TextSource(documents, self._required_encoder(), self._build_params())
+        return self._changed(add(self._path, source, replace=True, progress=progress))
+
+    def add_vectors(self, batches: Iterable[TokenBatch], *, progress: Report = silent) -> ChangeReport:
+        """As `add`, of token vectors to an index that was built from vectors."""
+        return self._changed(add(self._path, VectorSource(batches, self._build_params()), progress=progress))
+
+    def upsert_vectors(self, batches: Iterable[TokenBatch], *, progress: Report = silent) -> ChangeReport:
+        """As `upsert`, of token vectors."""
+        source = VectorSource(batches, self._build_params())
+        return self._changed(add(self._path, source, replace=True, progress=progress))
+
+    def delete(self, ids: Iterable[str], *, missing_ok: bool = False) -> ChangeReport:
+        """Delete documents in one commit. Their space is freed by `compact`.
+
+        Raises:
+            DocumentNotFoundError: an id is not in the index, unless `missing_ok`; nothing is deleted.
+            DiskSpaceError, IndexLockedError: nothing is deleted.
+        """
+        return self._changed(delete(self._path, ids, missing_ok=missing_ok))
+
     # ---- looking at it
 
     @property
     def manifest(self) -> Manifest:
         """What the generation that is open is made of."""
-        return self._manifest
+        return self._current().manifest
 
     def stats(self) -> IndexStats:
         """Memory by part, the budget, the cache's counters, bytes a token on disk."""
-        return IndexStats.of(self._manifest, self._snapshot, self._budget)
+        generation = self._current()
+        return IndexStats.of(generation.manifest, generation.snapshot, self._budget)
 
     def __len__(self) -> int:
-        """Number of documents."""
-        return self._snapshot.documents
+        """Number of documents that are not deleted."""
+        return self._current().manifest.documents
 
     def __contains__(self, id_: object) -> bool:
-        return isinstance(id_, str) and self._catalog.locate(id_) is not None
+        return isinstance(id_, str) and self._current().locate(id_) is not None
 
     def __repr__(self) -> str:
-        return f"<Index {self._path} generation {self._manifest.generation}: {len(self):,} documents>"
+        manifest = self._open.manifest
+        return f"<Index {self._path} generation {manifest.generation}: {manifest.documents:,} documents>"
 
     # ---- inside
 
-    def _is_exact(self, params: SearchParams) -> bool:
-        return self._snapshot.tokens <= EXACT_TOKENS if params.exact is None else params.exact
+    def _current(self) -> Generation:
+        """The generation that this handle keeps."""
+        if self._closed:
+            raise QueryError(f"{self._path}: this handle is closed; open the index again with Index.open.")
+        return self._open
+
+    def _latest(self) -> Generation:
+        """The generation to search: the one that is kept, or with `refresh` the newest."""
+        if self._refresh:
+            self.reopen()
+        return self._current()
+
+    def _changed(self, report: ChangeReport) -> ChangeReport:
+        if self.reopen():
+            tidy(self._path)  # the files that this handle itself held until now
+        return report
+
+    def _build_params(self) -> BuildParams:
+        return BuildParams.of_index(self.manifest.params)
 
     def _required_encoder(self) -> TextEncoder:
         if self._encoder is None:
             raise QueryError(
-                f"{self._path}: a text query needs the encoder: open with Index.open(..., encoder=Encoder.load(...)), "
-                "or pass vectors to search_vectors."
+                f"{self._path}: text needs the encoder: open with Index.open(..., encoder=Encoder.load(...)), "
+                "or pass vectors (search_vectors, add_vectors)."
             )
         return self._encoder
 
-    def _projected(self, query: NDArray[np.floating]) -> NDArray[np.float32]:
-        vectors = np.asarray(query)
-        if not np.isfinite(vectors).all():
-            raise QueryError("query vectors: expected finite values, got a NaN or an infinite one.")
-        return self._snapshot.codebook.project(vectors, where="query vectors")
 
-    def _hits(self, ranked: Ranked) -> list[Hit]:
-        """Look up the external ids; texts stay on disk until they are asked for."""
-        segments, local = self._snapshot.locate(ranked.documents)
-        ids: dict[int, str] = {}
-        for number in np.unique(segments).tolist():
-            places = np.flatnonzero(segments == number)
-            found = self._snapshot.segments[number].external_ids(local[places].tolist())
-            ids.update(zip(places.tolist(), found, strict=True))
-        return [
-            Hit(ids[rank], float(score), partial(_read_document, self._snapshot.segments[segment], place))
-            for rank, (score, segment, place) in enumerate(
-                zip(ranked.scores.tolist(), segments.tolist(), local.tolist(), strict=True)
-            )
-        ]
+def _is_exact(generation: Generation, params: SearchParams) -> bool:
+    return generation.snapshot.tokens <= EXACT_TOKENS if params.exact is None else params.exact
 
 
-def _read_document(segment: SegmentReader, number: int) -> Document:
-    return decode_document(segment.document(number))
+def _projected(generation: Generation, query: NDArray[np.floating]) -> NDArray[np.float32]:
+    vectors = np.asarray(query)
+    if not np.isfinite(vectors).all():
+        raise QueryError("query vectors: expected finite values, got a NaN or an infinite one.")
+    return generation.snapshot.codebook.project(vectors, where="query vectors")
 
 
 def _checked_k(k: object) -> int:
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise QueryError(f"k: expected a whole number of hits, at least 1, got {k!r}.")
     return k
-
-
-def _check_encoder(path: Path, manifest: Manifest, encoder: TextEncoder) -> None:
-    if manifest.encoder is None:
-        if encoder.dim != manifest.input_dim:
-            raise EncoderMismatchError(
-                f"{path}: built from vectors of dim {manifest.input_dim}, but the encoder gives {encoder.dim}."
-            )
-        return
-    difference = fingerprint_difference(manifest.encoder, encoder.fingerprint)
-    if difference:
-        raise EncoderMismatchError(
-            f"{path}: the encoder is not the one that the index was built with: {difference}. "
-            "Load the encoder of the index, or build a new index with this one."
-        )
-
-
-def _load(path: Path, manifest: Manifest, budget: int) -> Snapshot:
-    """Steps 2 and 3."""
-    codebook = SearchCodebook.from_arrays(*read_arrays(codebook_path(path, manifest.codebook), manifest.codebook_files))
-    segments = tuple(SegmentReader(path, info) for info in manifest.segments)
-    blocks = [
-        SegmentBlocks(
-            tuple(ShardBlocks(shard.path, shard.blocks, shard.data_bytes) for shard in segment.shards),
-            segment.block_checksums,
-        )
-        for segment in segments
-    ]
-    cache_bytes = divide_budget(path, budget, codebook, segments, blocks)
-    firsts = np.concatenate([[0], np.cumsum([len(segment.offsets) - 1 for segment in segments])]).astype(np.int64)
-    return Snapshot(codebook, segments, BlockStore(blocks, cache_bytes), firsts)

@@ -6,7 +6,9 @@ No search changes a later search, and nothing in colindex reads a setting from a
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from colindex.errors import ParameterError
 
@@ -59,6 +61,16 @@ class BuildParams:
     """Seed of sampling, clustering and rotation."""
     threads: int | None = None
     """Threads of clustering and coding; None takes all cores."""
+
+    @classmethod
+    def of_index(cls, stored: Mapping[str, Any]) -> BuildParams:
+        """The settings that an index was built with, as its manifest holds them; memory and threads are this machine's."""
+        known = {
+            name: stored[name]
+            for name in cls.__dataclass_fields__
+            if name in stored and name not in ("memory", "threads")
+        }
+        return cls(**known)
 
     def __post_init__(self) -> None:
         _one_of("bits", self.bits, (1, 2, 4, 8))

@@ -7,7 +7,9 @@
    top k, judged by how far refined scores lay above their estimates so far; when there are none, stop.
 5. *Fill*: if fewer than k documents were met, probe wider, and at the end take every document.
 
-With `exact` every document is fetched and refined, several queries in one pass over the records.
+A *selection* says which documents may be returned: those that are not deleted and that pass a filter. Others are no
+candidates; where the selection holds no more documents than would be candidates, stages 1 and 2 are left out and all of them
+are refined. With `exact` every document of the selection is fetched and refined, several queries in one pass over the records.
 
 Documents are numbered through all segments in order; ties in score go to the lower number. A document's score depends on
 its records and the query alone: not on the candidates beside it, the cache, or earlier searches.
@@ -27,12 +29,13 @@ from colindex.codebook import SearchCodebook
 from colindex.errors import CorruptIndexError
 from colindex.kernels import chosen as kernels
 from colindex.params import SearchParams
+from colindex.selection import Selection
 from colindex.storage.blocks import BlockStore, FetchCounters
 from colindex.storage.reads import BLOCK_BYTES
 from colindex.storage.segments import SegmentReader
 from colindex.types import SearchStats
 
-__all__ = ["Ranked", "Snapshot", "candidates", "search", "search_each", "search_exact"]
+__all__ = ["Ranked", "Snapshot", "Traced", "candidates", "search", "search_each", "search_exact", "traced"]
 
 FIRST_ROUND = 48
 """Documents refined before anything is known of how good estimates are."""
@@ -53,11 +56,8 @@ class Snapshot:
     store: BlockStore
     firsts: NDArray[np.int64]
     """Number of the first document of each segment, and the number of all: int64 [segments + 1]."""
-
-    @property
-    def documents(self) -> int:
-        """Number of documents."""
-        return int(self.firsts[-1])
+    live: Selection
+    """The documents that are not deleted."""
 
     @property
     def tokens(self) -> int:
@@ -158,19 +158,21 @@ class _Prepared:
     tally: _Tally
 
 
-def search(snapshot: Snapshot, query: NDArray[np.float32], k: int, params: SearchParams) -> tuple[Ranked, SearchStats]:
-    """The k best documents for a projected query, float32 [query tokens, dim], by candidates and refinement."""
-    prepared = _prepare(snapshot, query, k, params)
+def search(
+    snapshot: Snapshot, query: NDArray[np.float32], k: int, params: SearchParams, selection: Selection
+) -> tuple[Ranked, SearchStats]:
+    """The k best documents of a selection for a projected query, float32 [query tokens, dim], by candidates and refinement."""
+    prepared = _prepare(snapshot, query, k, params, selection)
     return _refine(snapshot, prepared, k, params.margin), prepared.tally.stats()
 
 
 def search_each(
-    snapshot: Snapshot, queries: Iterable[NDArray[np.float32]], k: int, params: SearchParams
+    snapshot: Snapshot, queries: Iterable[NDArray[np.float32]], k: int, params: SearchParams, selection: Selection
 ) -> Iterator[Ranked]:
     """`search` for one query after the other: while one is refined, the first reads of the next are in flight."""
     prepared: _Prepared | None = None
     for query in queries:
-        following = _prepare(snapshot, query, k, params)
+        following = _prepare(snapshot, query, k, params, selection)
         if prepared is not None:
             yield _refine(snapshot, prepared, k, params.margin)
         prepared = following
@@ -178,35 +180,73 @@ def search_each(
         yield _refine(snapshot, prepared, k, params.margin)
 
 
-def candidates(snapshot: Snapshot, query: NDArray[np.float32], nprobe: int, limit: int) -> Ranked:
-    """Stages 1 and 2 alone: the best `limit` documents for a projected query by estimated score."""
-    return _gather(snapshot, query, nprobe, limit, _Tally())
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What a search did with its candidates."""
+
+    answer: Ranked
+    estimated: Ranked
+    """The candidates, by estimated score."""
+    refined: int
+    """How many of them, from the first on, were refined before the others were given up."""
 
 
-def _prepare(snapshot: Snapshot, query: NDArray[np.float32], k: int, params: SearchParams) -> _Prepared:
+def traced(
+    snapshot: Snapshot, query: NDArray[np.float32], k: int, params: SearchParams, selection: Selection
+) -> Traced:
+    """`search`, and what became of each candidate."""
+    prepared = _prepare(snapshot, query, k, params, selection)
+    return Traced(_refine(snapshot, prepared, k, params.margin), prepared.estimated, prepared.tally.candidates)
+
+
+def candidates(snapshot: Snapshot, query: NDArray[np.float32], nprobe: int, limit: int, selection: Selection) -> Ranked:
+    """Stages 1 and 2 alone: the best `limit` documents of a selection for a projected query by estimated score."""
+    return _gather(snapshot, query, nprobe, limit, selection, _Tally())
+
+
+def _prepare(
+    snapshot: Snapshot, query: NDArray[np.float32], k: int, params: SearchParams, selection: Selection
+) -> _Prepared:
     """Stages 1 and 2, and stage 5 where too few documents were met; announces the first reads."""
     tally = _Tally()
-    wanted, nprobe = min(k, snapshot.documents), params.nprobe
-    while True:
-        estimated = _gather(snapshot, query, nprobe, max(params.candidates, 2 * k), tally)
-        if len(estimated) >= wanted or nprobe >= snapshot.codebook.n_centroids:
-            break
-        nprobe *= 4
-    if len(estimated) < wanted:
-        estimated = _with_unmet(snapshot, estimated)
+    limit = max(params.candidates, 2 * k)
+    estimated = (
+        _NONE if selection.count <= limit else _estimated(snapshot, query, k, params.nprobe, limit, selection, tally)
+    )
+    if len(estimated) < min(k, selection.count):
+        estimated = _with_unmet(selection, estimated)
     starts, ends = snapshot.byte_ranges(estimated.documents)
     snapshot.store.prefetch_ranges(starts[: FIRST_ROUND + AHEAD], ends[: FIRST_ROUND + AHEAD])
     return _Prepared(query, estimated, starts, ends, tally)
 
 
-def _gather(snapshot: Snapshot, query: NDArray[np.float32], nprobe: int, limit: int, tally: _Tally) -> Ranked:
+def _estimated(
+    snapshot: Snapshot,
+    query: NDArray[np.float32],
+    k: int,
+    nprobe: int,
+    limit: int,
+    selection: Selection,
+    tally: _Tally,
+) -> Ranked:
+    """Stages 1 and 2, with more and more probes until k documents were met, or all centroids probed."""
+    while True:
+        estimated = _gather(snapshot, query, nprobe, limit, selection, tally)
+        if len(estimated) >= min(k, selection.count) or nprobe >= snapshot.codebook.n_centroids:
+            return estimated
+        nprobe *= 4
+
+
+def _gather(
+    snapshot: Snapshot, query: NDArray[np.float32], nprobe: int, limit: int, selection: Selection, tally: _Tally
+) -> Ranked:
     """Stages 1 and 2: the best candidates of all segments, by estimated score."""
     ids, scores = kernels.top_centroids(query, snapshot.codebook.probes, nprobe)
     tally.lap("probe")
     best, met = _NONE, 0
-    for segment, first in zip(snapshot.segments, snapshot.firsts.tolist(), strict=False):
+    for segment, first, allowed in zip(snapshot.segments, snapshot.firsts.tolist(), selection.bits, strict=False):
         documents, estimates, met_here, walked = kernels.gather(
-            ids, scores, segment.postings, segment.postings_offsets, len(segment.offsets) - 1, limit
+            ids, scores, segment.postings, segment.postings_offsets, len(segment.offsets) - 1, limit, allowed
         )
         best = best.merged(Ranked(documents.astype(np.int64) + first, estimates), limit)
         met += met_here
@@ -216,9 +256,9 @@ def _gather(snapshot: Snapshot, query: NDArray[np.float32], nprobe: int, limit: 
     return best
 
 
-def _with_unmet(snapshot: Snapshot, estimated: Ranked) -> Ranked:
-    """Stage 5: the candidates, then every document that no probe met, in document order."""
-    unmet = np.setdiff1d(np.arange(snapshot.documents, dtype=np.int64), estimated.documents, assume_unique=True)
+def _with_unmet(selection: Selection, estimated: Ranked) -> Ranked:
+    """Stage 5: the candidates, then every other document of the selection, in document order."""
+    unmet = np.setdiff1d(selection.documents(), estimated.documents, assume_unique=True)
     documents = np.concatenate([estimated.documents, unmet])
     return Ranked(documents, np.concatenate([estimated.scores, np.full(len(unmet), -np.inf, np.float32)]))
 
@@ -279,13 +319,13 @@ def _scores(
 
 
 def search_exact(
-    snapshot: Snapshot, queries: Sequence[NDArray[np.float32]], k: int, threads: int = 1
+    snapshot: Snapshot, queries: Sequence[NDArray[np.float32]], k: int, selection: Selection, threads: int = 1
 ) -> tuple[list[Ranked], SearchStats]:
-    """The k best documents for each projected query, with every document scored: one pass over all records."""
+    """The k best documents of a selection for each projected query, with every one scored: one pass over their records."""
     tally = _Tally()
     bests = [_NONE] * len(queries)
     with ThreadPoolExecutor(threads) as pool:
-        for documents, offsets, records in _all_documents(snapshot, tally):
+        for documents, offsets, records in _all_documents(snapshot, selection, tally):
 
             def raised(
                 query: NDArray[np.float32],
@@ -299,24 +339,27 @@ def search_exact(
 
             bests = list(pool.map(raised, queries, bests))
             tally.lap("refine")
-    tally.gathered = tally.candidates = snapshot.documents * len(queries)
+    tally.gathered = tally.candidates = selection.count * len(queries)
     return bests, tally.stats()
 
 
 def _all_documents(
-    snapshot: Snapshot, tally: _Tally
+    snapshot: Snapshot, selection: Selection, tally: _Tally
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]]:
-    """Numbers, offsets and records of all documents, some at a time."""
+    """Numbers, offsets and records of all documents of a selection, some at a time."""
     record_bytes = snapshot.codebook.layout.record_bytes
-    for segment, first in zip(range(len(snapshot.segments)), snapshot.firsts.tolist(), strict=False):
-        offsets = snapshot.segments[segment].offsets.astype(np.int64)
+    for documents in selection.by_segment():
+        starts, ends = snapshot.byte_ranges(documents)
+        offsets = np.concatenate([[0], np.cumsum((ends - starts) // record_bytes)])
         for begin, stop in _groups(offsets):
-            edges = snapshot.store.base(segment) * BLOCK_BYTES + offsets[[begin, stop]] * record_bytes
-            content, fetched = snapshot.store.fetch_ranges(edges[:1], edges[1:])
+            heads = (
+                np.flatnonzero(starts[begin + 1 : stop] != ends[begin : stop - 1]) + 1
+            )  # documents side by side: one range
+            first, last = np.concatenate([[0], heads]), np.concatenate([heads, [stop - begin]]) - 1
+            content, fetched = snapshot.store.fetch_ranges(starts[begin:stop][first], ends[begin:stop][last])
             tally.fetched.append(fetched)
             tally.lap("fetch")
-            records = content.reshape(-1, record_bytes)
-            yield np.arange(first + begin, first + stop), offsets[begin : stop + 1] - offsets[begin], records
+            yield documents[begin:stop], offsets[begin : stop + 1] - offsets[begin], content.reshape(-1, record_bytes)
 
 
 def _groups(offsets: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

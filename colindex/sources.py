@@ -43,6 +43,10 @@ class Source(Protocol):
         """`text` or `vectors`."""
 
     @property
+    def params(self) -> BuildParams:
+        """How the vectors are pooled and stored."""
+
+    @property
     def fingerprint(self) -> Mapping[str, Any] | None:
         """The encoder's; None for vectors."""
 

@@ -51,9 +51,7 @@ def encode_document(document: Document) -> bytes:
         InputError: its text is no text, or its metadata is not JSON.
     """
     encode_id(document.id)
-    for name, value in (("text", document.text), ("title", document.title)):
-        if not isinstance(value, str):
-            raise InputError(f"document {document.id!r}: expected {name} to be str, got {type(value).__name__}.")
+    _check_texts(document)
     try:
         row = [document.id, document.title, document.text, dict(document.metadata)]
         return json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
@@ -61,6 +59,12 @@ def encode_document(document: Document) -> bytes:
         raise InputError(
             f"document {document.id!r}: expected text in Unicode and metadata that JSON can hold: {error}."
         ) from error
+
+
+def _check_texts(document: Document) -> None:
+    for name, value in (("text", document.text), ("title", document.title)):
+        if not isinstance(value, str):
+            raise InputError(f"document {document.id!r}: expected {name} to be str, got {type(value).__name__}.")
 
 
 def decode_document(payload: bytes) -> Document:
@@ -76,6 +80,7 @@ def document_chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
     for document in documents:
         if not isinstance(document, Document):
             raise InputError(f"documents: expected Document values, got {type(document).__name__}.")
+        _check_texts(document)
         if chunk and (len(chunk) == CHUNK_DOCUMENTS or characters + len(document.text) > CHUNK_CHARACTERS):
             yield chunk
             chunk, characters = [], 0

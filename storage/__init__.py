@@ -28,7 +28,7 @@ _HOMES = {
     "WriterLock": "lock",
     "encode_id": "entries",
     "read_arrays": "plain",
-    "remove_strays": "layout",
+    "remove_strays": "pins",
     "require_space": "directory",
     "verify_index": "verify",
     "write_arrays": "plain",

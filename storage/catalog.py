@@ -8,8 +8,9 @@
 3. liblmdb never sees a file that the guard has not passed.
 4. LMDB must not open one file twice in a process, so catalogs of one file share an environment, counted, and their
    transactions take turns. Transactions are short: no reader pins pages, and the map may grow between them.
-5. A reader keeps the generation it found: ids of later segments do not exist for it. Where the folder cannot be
-   written it opens without LMDB's reader table; such a folder must not be written through another mount meanwhile.
+5. A reader keeps the generation it found. Ids lead to places of the newest one, so `locate` is for a catalog that still is
+   (`is_latest`); a reader of an older generation looks into its own segments instead. Where the folder cannot be written it opens
+   without LMDB's reader table; such a folder must not be written through another mount meanwhile.
 
 Texts are not in here but in their segments: the whole file is hashed at open, so it has to stay small.
 """
@@ -133,8 +134,14 @@ class Catalog:
             raise _not_built(self._path.parent)
         return self._manifest
 
+    def is_latest(self) -> bool:
+        """Whether no newer generation has been committed since this catalog was opened."""
+        with self._shared.reading() as transaction:
+            found = self._shared.newest_manifest(transaction)
+        return (0 if found is None else _GENERATION.unpack(found[0])[0]) == self.generation
+
     def locate(self, id: str) -> tuple[int, int] | None:
-        """Segment number and document number of an external id; None where it is not in this generation.
+        """Segment number and document number of an external id in the newest generation; None where it is not in it.
 
         Raises:
             InvalidIdError: no index can hold such an id.
@@ -147,8 +154,7 @@ class Catalog:
             value = transaction.get(key, db=self._shared.database(_IDS, transaction))
         if value is None:
             return None
-        segment, document = self._place(key, bytes(value))
-        return (segment, document) if segment < self._manifest.next_segment else None
+        return self._place(key, bytes(value))
 
     def ids(self) -> Iterator[tuple[str, int, int]]:
         """Every id of the newest generation with its segment and document, in the order of their bytes.
@@ -163,12 +169,15 @@ class Catalog:
                 segment, document = self._place(bytes(key), bytes(value))
                 yield bytes(key).decode(), segment, document
 
-    def commit(self, manifest: Manifest, new_ids: Iterable[tuple[str, int, int]]) -> None:
-        """Make a generation the latest, durably: its manifest and where its new ids are, in one transaction.
+    def commit(
+        self, manifest: Manifest, new_ids: Iterable[tuple[str, int, int]], removed_ids: Iterable[str] = ()
+    ) -> None:
+        """Make a generation the latest, durably: its manifest and where its ids are, in one transaction.
 
         Args:
             manifest: its generation is one more than this catalog's; every file that it names is durable already.
             new_ids: external id, segment number and document number; an id that exists moves.
+            removed_ids: ids that lead nowhere from now on; one that is new as well stays.
 
         Raises:
             StorageError: the catalog was opened for reading, or the generation is not the next one.
@@ -186,7 +195,8 @@ class Catalog:
             write_commit_record(self._path, self.generation)  # the last commit could not; the guard allows one step
         places = [encode_id(id) + _PLACE.pack(segment, document) for id, segment, document in new_ids]
         places.sort()  # keys in their order fill pages
-        self._shared.write(places, manifest.generation, manifest.to_json())
+        removed = sorted(encode_id(id) for id in removed_ids)
+        self._shared.write(places, removed, manifest.generation, manifest.to_json())
         self._manifest = manifest
         write_commit_record(self._path, manifest.generation)
 
@@ -240,6 +250,7 @@ class _Shared:
     environment: lmdb.Environment
     users: int = 1
     turn: threading.RLock = field(default_factory=threading.RLock)
+    process: int = field(default_factory=os.getpid)
 
     @contextmanager
     def reading(self) -> Iterator[lmdb.Transaction]:
@@ -247,6 +258,7 @@ class _Shared:
         import lmdb
 
         with self.turn:
+            self._own()
             try:
                 transaction = self.environment.begin()
             except lmdb.MapResizedError:
@@ -269,28 +281,36 @@ class _Shared:
             return None
         return (bytes(cursor.key()), bytes(cursor.value())) if cursor.last() else None
 
+    def _own(self) -> None:
+        """In a forked child, open the file anew: LMDB must not use the parent's environment but to let go of it."""
+        if self.process != os.getpid():
+            self.environment.close()
+            self.environment, self.process = _open_environment(self.path), os.getpid()
+
     def make_databases(self) -> None:
         """Make both databases in one transaction."""
         with self.turn, self.environment.begin(write=True) as transaction:
             for name in (_IDS, _MANIFESTS):
                 self.environment.open_db(name, txn=transaction)
 
-    def write(self, places: Sequence[bytes], generation: int, manifest: bytes) -> None:
-        """Put ids (key and place end to end) and a manifest in one transaction, enlarging the map as it takes."""
+    def write(self, places: Sequence[bytes], removed: Sequence[bytes], generation: int, manifest: bytes) -> None:
+        """Remove ids, put others (key and place end to end) and a manifest in one transaction, enlarging the map as it takes."""
         import lmdb
 
         with self.turn:
             while True:
                 try:
-                    return self._write_once(places, generation, manifest)
+                    return self._write_once(places, removed, generation, manifest)
                 except (lmdb.MapFullError, lmdb.MapResizedError):
                     size = max(self.environment.info()["map_size"] * 2, (self.path / DATA).stat().st_size * 2)
                     self.environment.set_mapsize(size)
 
-    def _write_once(self, places: Sequence[bytes], generation: int, manifest: bytes) -> None:
+    def _write_once(self, places: Sequence[bytes], removed: Sequence[bytes], generation: int, manifest: bytes) -> None:
         transaction = self.environment.begin(write=True)
         try:
             ids, manifests = (self.database(name, transaction) for name in (_IDS, _MANIFESTS))
+            for id in removed:
+                transaction.delete(id, db=ids)
             for place in places:
                 id = place[: -_PLACE.size]
                 transaction.put(id, _sealed(id, place[-_PLACE.size :]), db=ids)
@@ -305,6 +325,17 @@ class _Shared:
 
 _environments: dict[tuple[int, int], _Shared] = {}
 _environments_lock = threading.RLock()  # a catalog may be collected, and let go, while this thread holds it
+
+
+def _after_fork_in_child() -> None:
+    """No thread of the parent goes on here, so none would ever give back what it held."""
+    global _environments_lock
+    _environments_lock = threading.RLock()
+    for shared in _environments.values():
+        shared.turn = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def catalog_path(index_path: Path) -> Path:

@@ -21,7 +21,7 @@ import numpy as np
 import zstandard
 
 from colindex.storage.checksums import FileSum, entry_check
-from colindex.storage.directory import corrupt, opened, read_from
+from colindex.storage.directory import corrupt, opened, read_exactly, read_from
 from colindex.storage.errors import InvalidIdError
 from colindex.storage.plain import PlainWriter, below, write_plain
 
@@ -92,6 +92,24 @@ class EntryReader:
         with opened(self._offsets) as offsets, opened(self._bytes) as stored:
             size = os.fstat(stored).st_size
             return [self._read(offsets, stored, size, number) for number in wanted]
+
+    def find(self, payload: bytes) -> list[int]:
+        """The numbers of the entries with this payload, rising: a walk through all bytes.
+
+        Raises:
+            As `read`.
+        """
+        if not self._entries:
+            return []
+        starts = np.frombuffer(read_exactly(self._offsets, 0, 8 * (self._entries + 1)), "<u8")
+        content = read_exactly(self._bytes, 0, int(starts[-1]))
+        found, at = [], content.find(payload)
+        while at >= 0:
+            number = int(np.searchsorted(starts, at - _CHECK_BYTES, side="right")) - 1
+            if number >= 0 and starts[number] == at - _CHECK_BYTES and self.read(number) == payload:
+                found.append(number)
+            at = content.find(payload, at + 1)
+        return found
 
     def _read(self, offsets: int, stored: int, size: int, number: int) -> bytes:
         start, stop = _BOUNDS.unpack(read_from(offsets, self._offsets, 8 * number, 16))

@@ -5,21 +5,23 @@
       catalog.lmdb/            data.mdb, lock.mdb, commit.json
       codebook-000001.zarr/    the codebook
       segments/000001.zarr/    a segment
+      tombstones/000001-000007.zarr/   deleted documents of segment 000001 as of generation 7
 
-A crash leaves files that no generation names: codebooks and segments of a build that never committed, files half renamed.
-They harm nobody, and the next writer removes them (`remove_strays`).
+A crash leaves files that no generation names: codebooks and segments of a commit that never came, files half renamed; and a
+commit leaves what only earlier generations name. They harm nobody, and the next writer removes them (`pins.remove_strays`), but
+for folders that a reader still holds.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from colindex.storage.directory import remove_tree
 from colindex.storage.lmdb_guard import DATA, RECORD
 from colindex.storage.lock import LOCK_NAME
 from colindex.storage.manifest import Manifest
+from colindex.storage.tombstones import FOLDER as TOMBSTONES
 
-__all__ = ["codebook_path", "remove_strays", "stray_paths"]
+__all__ = ["codebook_path", "stray_paths"]
 
 
 def codebook_path(index_path: Path, name: str) -> Path:
@@ -37,7 +39,9 @@ def stray_paths(index_path: Path, manifest: Manifest | None) -> list[Path]:
         named |= {Path(f"{manifest.codebook}.zarr", name) for name in manifest.codebook_files}
         for segment in manifest.segments:
             named |= {Path("segments", f"{segment.name}.zarr", name) for name in segment.files}
-    folders = {parent for path in named for parent in path.parents} | {Path("segments")}
+        for each in manifest.tombstones.values():
+            named |= {Path(TOMBSTONES, f"{each.name}.zarr", name) for name in each.files}
+    folders = {parent for path in named for parent in path.parents} | {Path("segments"), Path(TOMBSTONES)}
     strays: list[Path] = []
     pending = [Path(index_path)]
     while pending:
@@ -48,11 +52,3 @@ def stray_paths(index_path: Path, manifest: Manifest | None) -> list[Path]:
             elif relative not in named:
                 strays.append(child)
     return sorted(strays)
-
-
-def remove_strays(index_path: Path, manifest: Manifest | None) -> list[Path]:
-    """Remove what the latest generation does not name; the caller holds the `WriterLock`. Returns what was removed."""
-    strays = stray_paths(index_path, manifest)
-    for path in strays:
-        remove_tree(path)
-    return strays

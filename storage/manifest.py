@@ -3,14 +3,17 @@
 1. A manifest is a value. A writer makes the next one from the last (`Manifest.next`) and commits it; no manifest changes.
 2. It is stored as a JSON object (`to_json`), in the catalog. Keys are sorted, so that equal manifests are equal bytes.
 3. Reading (`from_json`) checks the format version first: a newer index is refused by its version, whatever else it holds.
-   Then every value is checked, and the sums over segments.
+   Then every value is checked, and the sums over segments and tombstones.
+
+Format 2 brought `tombstones` and `drift`; a manifest of format 1 has neither, and the next commit makes it one of format 2.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +21,11 @@ from colindex.storage.checksums import FileSum
 from colindex.storage.directory import corrupt
 from colindex.storage.errors import FormatTooNewError
 from colindex.storage.segments import SegmentInfo
+from colindex.storage.tombstones import Tombstones
 
 __all__ = ["FORMAT_VERSION", "Manifest"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +56,36 @@ class Manifest:
     next_segment: int
     """Number of the next segment; never used twice."""
     documents: int
-    """Documents of all segments."""
+    """Documents of all segments that are not deleted."""
     tokens: int
-    """Stored vectors of all segments."""
+    """Stored vectors of all segments, those of deleted documents too."""
+    tombstones: Mapping[str, Tombstones] = field(default_factory=dict)
+    """Deleted documents, by the name of their segment; none for a segment without any."""
+    drift: Mapping[str, Any] | None = None
+    """How far what was added lies from what the codebook was learned from, a JSON object; None before the first add."""
     format_version: int = FORMAT_VERSION
+
+    def next(self, **changes: Any) -> Manifest:
+        """The manifest of the next generation: this one but for the changes; documents and tokens are counted anew."""
+        following = replace(
+            self,
+            generation=self.generation + 1,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            format_version=FORMAT_VERSION,
+            **changes,
+        )
+        documents, tokens = following.counted()
+        return replace(following, documents=documents, tokens=tokens)
+
+    def counted(self) -> tuple[int, int]:
+        """Documents that are not deleted, and stored vectors, as segments and tombstones have them."""
+        deleted = sum(each.deleted for each in self.tombstones.values())
+        documents = sum(segment.documents for segment in self.segments) - deleted
+        return documents, sum(segment.tokens for segment in self.segments)
+
+    def deleted(self, segment: str) -> int:
+        """How many documents of a segment are deleted."""
+        return self.tombstones[segment].deleted if segment in self.tombstones else 0
 
     def to_json(self) -> bytes:
         """The stored form."""
@@ -64,6 +94,8 @@ class Manifest:
         value["codebook_files"] = {name: list(sum_) for name, sum_ in self.codebook_files.items()}
         value["params"] = dict(self.params)
         value["encoder"] = None if self.encoder is None else dict(self.encoder)
+        value["tombstones"] = {segment: each.to_json() for segment, each in self.tombstones.items()}
+        value["drift"] = None if self.drift is None else dict(self.drift)
         return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
     @classmethod
@@ -85,14 +117,15 @@ class Manifest:
             manifest = cls._from_value(value)
         except (KeyError, TypeError, ValueError) as error:
             raise corrupt(path, "a manifest", f"something else ({type(error).__name__}: {error})") from error
-        counted = (sum(s.documents for s in manifest.segments), sum(s.tokens for s in manifest.segments))
-        if (named := (manifest.documents, manifest.tokens)) != counted:
+        if strangers := set(manifest.tombstones) - {segment.name for segment in manifest.segments}:
+            raise corrupt(path, "tombstones of segments that there are", f"some of {sorted(strangers)}")
+        if (named := (manifest.documents, manifest.tokens)) != (counted := manifest.counted()):
             raise corrupt(path, f"documents and tokens {named}, as the manifest says", f"{counted} in its segments")
         return manifest
 
     @classmethod
     def _from_value(cls, value: Mapping[str, Any]) -> Manifest:
-        encoder = value["encoder"]
+        encoder, drift = value["encoder"], value.get("drift")
         return cls(
             format_version=_integer(value["format_version"]),
             generation=_integer(value["generation"]),
@@ -111,6 +144,11 @@ class Manifest:
                 name: FileSum(_integer(size), _text(hash_)) for name, (size, hash_) in value["codebook_files"].items()
             },
             segments=tuple(SegmentInfo.from_json(segment) for segment in value["segments"]),
+            tombstones={
+                str(segment): Tombstones.from_json(each)
+                for segment, each in _object(value.get("tombstones", {})).items()
+            },
+            drift=None if drift is None else _object(drift),
         )
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from colindex.storage.arrays import METADATA, read_column
 from colindex.storage.checksums import FileSum
 from colindex.storage.directory import corrupt, read_exactly
-from colindex.storage.entries import EntryReader, decode_id, decompress
+from colindex.storage.entries import EntryReader, decode_id, decompress, encode_id
 from colindex.storage.plain import read_plain, within
 from colindex.storage.shards import ShardFile, find_shards
 
@@ -133,6 +133,15 @@ class SegmentReader:
             CorruptIndexError: the bytes of one of them are not those that were written.
         """
         return [decode_id(key) for key in self._ids.read_many(documents)]
+
+    def find(self, id: str) -> list[int]:
+        """The documents with this external id, rising; a walk through all ids of the segment.
+
+        Raises:
+            InvalidIdError: no index can hold such an id.
+            CorruptIndexError: the bytes of one of them are not those that were written.
+        """
+        return self._ids.find(encode_id(id))
 
     def document(self, number: int) -> bytes:
         """The payload of a document, as it was handed to the writer.

@@ -3,8 +3,10 @@
 1. The catalog: its file as the guard sees it (`lmdb_guard.py`: record of the last commit, or page structure), then the check
    of every value, then the manifest.
 2. Files: each one that the manifest names is there, with its length and its xxh3_128; no others are in the folder.
-3. Segments, those whose files are sound: the parts agree with each other (`verify_segments.py`).
-4. Ids, both ways: each document's external id leads to it in the catalog, and each id in the catalog is that of one document.
+3. Segments, those whose files are sound: the parts agree with each other (`verify_segments.py`), and tombstones are of documents
+   that there are.
+4. Ids, both ways: the external id of each document that is not deleted leads to it in the catalog, and each id in the catalog is
+   that of one such document.
 
 Nothing is repaired, and nothing stops at the first finding. Memory: 8 bytes for each posting of one segment at a time, and a
 bit a document.
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from colindex.storage.catalog import Catalog, catalog_path
 from colindex.storage.checksums import FileSum, file_sum
@@ -24,6 +27,7 @@ from colindex.storage.errors import CorruptIndexError
 from colindex.storage.layout import codebook_path, stray_paths
 from colindex.storage.manifest import Manifest
 from colindex.storage.segments import SegmentInfo, SegmentReader, segment_path
+from colindex.storage.tombstones import read_tombstones, tombstones_path
 from colindex.storage.verify_segments import segment_problems
 
 __all__ = ["Finding", "verify_index"]
@@ -41,6 +45,11 @@ class Finding:
     got: str
     message: str
     """All of it in a sentence, with the way out."""
+
+    @property
+    def harmless(self) -> bool:
+        """Whether it changes no answer: something that no generation names, which the next writer removes."""
+        return self.kind == "unexpected"
 
 
 def verify_index(index_path: Path) -> list[Finding]:
@@ -63,8 +72,21 @@ def verify_index(index_path: Path) -> list[Finding]:
         sound = [s for s in manifest.segments if not _holds(segment_path(index_path, s.name), damaged)]
         for segment in sound:
             findings += _segment_findings(index_path, segment)
-        findings += _id_findings(index_path, catalog, sound)
+        deleted: dict[str, NDArray[np.int64] | None] = {}
+        for segment in manifest.segments:
+            deleted[segment.name] = _deleted(index_path, manifest, segment)
+        findings += _id_findings(index_path, catalog, sound, deleted)
     return findings
+
+
+def _deleted(index_path: Path, manifest: Manifest, segment: SegmentInfo) -> NDArray[np.int64] | None:
+    """The deleted documents of a segment; None where its tombstones cannot be read, which is a finding already."""
+    if segment.name not in manifest.tombstones:
+        return np.empty(0, np.int64)
+    try:
+        return read_tombstones(index_path, manifest.tombstones[segment.name], segment.documents)
+    except CorruptIndexError:
+        return None
 
 
 def _holds(folder: Path, paths: set[Path]) -> bool:
@@ -76,8 +98,10 @@ def _file_findings(index_path: Path, manifest: Manifest) -> Iterator[Finding]:
     yield from _folder_findings(codebook_path(index_path, manifest.codebook), manifest.codebook_files)
     for segment in manifest.segments:
         yield from _folder_findings(segment_path(index_path, segment.name), segment.files)
+    for each in manifest.tombstones.values():
+        yield from _folder_findings(tombstones_path(index_path, each.name), each.files)
     for path in stray_paths(index_path, manifest):
-        message = f"{path}: no generation names it; it harms nobody, and the next `colindex add` removes it."
+        message = f"{path}: no generation names it; it harms nobody, and the next writer removes it."
         yield Finding(path, "unexpected", "no such file", "one", message)
 
 
@@ -107,26 +131,31 @@ def _segment_findings(index_path: Path, info: SegmentInfo) -> Iterator[Finding]:
         yield _finding(path / part, "segment", expected, got)
 
 
-def _id_findings(index_path: Path, catalog: Catalog, segments: list[SegmentInfo]) -> Iterator[Finding]:
-    """Step 4. Each document's id leads to it; if no two ids lead to one document, then every id is that of a document."""
+def _id_findings(
+    index_path: Path, catalog: Catalog, segments: list[SegmentInfo], deleted: Mapping[str, NDArray[np.int64] | None]
+) -> Iterator[Finding]:
+    """Step 4. Each live document's id leads to it; if no two ids lead to one document, then every id is that of a document."""
     path = catalog_path(index_path)
     led_to = {int(s.name): np.zeros(s.documents, np.bool_) for s in catalog.manifest().segments}
+    for name, documents in deleted.items():
+        led_to[int(name)][[] if documents is None else documents] = True
     try:
         for id, number, document in catalog.ids():
             place = f"document {document} of segment {number}"
             if number not in led_to or document >= len(led_to[number]):
                 yield _finding(path, "ids", f"id {id!r} to lead to a document", f"{place}, which there is not")
             elif led_to[number][document]:
-                yield _finding(path, "ids", f"one id for {place}", f"another, {id!r}")
+                yield _finding(path, "ids", f"one id for {place}, and none if it is deleted", f"{id!r}")
             else:
                 led_to[number][document] = True
     except CorruptIndexError as error:
         yield _problem(path, "catalog", str(error))
     for segment in segments:
-        yield from _lost_ids(index_path, catalog, segment)
+        if (gone := deleted[segment.name]) is not None:
+            yield from _lost_ids(index_path, catalog, segment, set(gone.tolist()))
 
 
-def _lost_ids(index_path: Path, catalog: Catalog, segment: SegmentInfo) -> Iterator[Finding]:
+def _lost_ids(index_path: Path, catalog: Catalog, segment: SegmentInfo, deleted: set[int]) -> Iterator[Finding]:
     path = segment_path(index_path, segment.name) / "ids"
     reader = SegmentReader(index_path, segment)
     for document in range(segment.documents):
@@ -136,7 +165,7 @@ def _lost_ids(index_path: Path, catalog: Catalog, segment: SegmentInfo) -> Itera
         except CorruptIndexError as error:
             yield _problem(path, "ids", str(error))
             continue
-        if place != (expected := (int(segment.name), document)):
+        if document not in deleted and place != (expected := (int(segment.name), document)):
             yield _finding(path, "ids", f"the catalog to lead {id!r} to (segment, document) {expected}", str(place))
 
 

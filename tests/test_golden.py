@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,11 @@ def make() -> None:
     pooled = BuildParams(pool_factor=2, segment_tokens=200)
     Index.build(folder / "text.colindex", documents(60), WordEncoder(), pooled)
     Index.build_from_vectors(folder / "vectors.colindex", batches(40), BuildParams(bits=4, dim=8))
+    with Index.open(folder / "text.colindex", encoder=WordEncoder()) as index:
+        index.upsert(
+            [replace(document, id=f"doc-{50 + number}") for number, document in enumerate(documents(20, seed=1))]
+        )
+        index.delete(["doc-3", "doc-69"])
     for left in [*folder.rglob("lock.mdb"), *folder.rglob("writer.lock")]:
         left.unlink()
     (folder / "answers.json").write_text(json.dumps(answers(folder), indent=1) + "\n")

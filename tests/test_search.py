@@ -227,8 +227,8 @@ def test_a_record_of_another_codebook_is_an_error_of_ours(
     folder: Path, exact: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Index.open(folder, encoder=WordEncoder()) as index:
-        codebook = index._snapshot.codebook
+        codebook = index._open.snapshot.codebook
         fewer = replace(codebook, codes=codebook.codes._replace(centroids=codebook.codes.centroids[:1]))
-        monkeypatch.setattr(index, "_snapshot", replace(index._snapshot, codebook=fewer))
+        monkeypatch.setattr(index._open, "snapshot", replace(index._open.snapshot, codebook=fewer))
         with pytest.raises(CorruptIndexError, match="verify"):
             index.search("amber cedar", params=SearchParams(exact=exact))

@@ -18,8 +18,8 @@ from colindex.storage import catalog as catalog_module
 from colindex.storage import directory
 from colindex.storage.catalog import Catalog, catalog_path
 from colindex.storage.directory import Operations
-from colindex.storage.layout import remove_strays
 from colindex.storage.lock import WriterLock
+from colindex.storage.pins import remove_strays
 from colindex.storage.segments import SegmentReader
 from colindex.storage.verify import verify_index
 from tests.storage.samples import add_segment, batch, write_index

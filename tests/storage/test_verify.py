@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from colindex.storage import shards, verify_segments
 from colindex.storage.catalog import Catalog, catalog_path
 from colindex.storage.errors import FormatTooNewError, IndexNotBuiltError, IndexNotFoundError
-from colindex.storage.layout import remove_strays, stray_paths
+from colindex.storage.layout import stray_paths
 from colindex.storage.lock import WriterLock
 from colindex.storage.manifest import FORMAT_VERSION, Manifest
+from colindex.storage.pins import remove_strays
 from colindex.storage.plain import below, read_plain, write_plain
 from colindex.storage.segment_writer import SegmentWriter
 from colindex.storage.segments import SegmentInfo, SegmentReader, segment_path

@@ -1,0 +1,295 @@
+"""Changes to an index that is there: documents in, documents out. Each is one commit, or nothing.
+
+Adding (and upserting, which replaces)
+1. *Ingest*: read every document once into a spool beside the index, checking content and ids before any costly work.
+2. *Locate*: look each id up. One that is there is an error, or with `replace` a document to be deleted in the same commit.
+3. *Look*: get the vectors, pooled; keep them in the spool; measure how far they lie from what the codebook was learned from.
+4. *Expand*: give new kinds of tokens centroids of their own, behind the ones that there are: old segments stay as they are.
+5. *Encode*: code the vectors into new segments.
+6. *Commit*: name the new segments, the codebook and the tombstones in one catalog transaction.
+
+Deleting
+1. *Locate* each id; one that is not there is an error, unless `missing_ok`.
+2. *Mark*: write new tombstones for the segments that lose documents: bytes in proportion to those segments, not to the index.
+3. *Commit*.
+
+A crash leaves the last generation as it was and files that nothing names, which the next writer removes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from colindex.codebook import Codebook
+from colindex.errors import DocumentNotFoundError, DuplicateIdError, EncoderMismatchError, IndexLockedError
+from colindex.fingerprint import fingerprint_difference
+from colindex.progress import Progress, Report, silent
+from colindex.segmenting import BESIDE_THE_RECORD, write_segments
+from colindex.sources import Ingested, Source
+from colindex.spool import Spool
+from colindex.storage.catalog import Catalog
+from colindex.storage.directory import remove_tree, require_space
+from colindex.storage.layout import codebook_path
+from colindex.storage.lock import WriterLock
+from colindex.storage.manifest import Manifest
+from colindex.storage.pins import remove_strays
+from colindex.storage.plain import read_arrays
+from colindex.storage.segments import SegmentInfo
+from colindex.storage.tombstones import Tombstones, read_tombstones, write_tombstones
+
+__all__ = ["ChangeReport", "add", "delete", "tidy", "writing"]
+
+SPOOL = "adding"
+_SHOWN = 5
+
+Places = dict[int, list[int]]
+"""Documents by the number of their segment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeReport:
+    """What a change did, or with `dry_run` would do."""
+
+    generation: int
+    """The generation that it committed."""
+    documents: int
+    """Documents of that generation that are not deleted."""
+    added: int = 0
+    """Documents whose ids were new."""
+    replaced: int = 0
+    """Documents that took the place of others."""
+    deleted: int = 0
+    """Documents that were deleted, those that were replaced apart."""
+    tokens: int = 0
+    """Stored vectors that were written; in a dry run of texts an estimate."""
+    bytes: int = 0
+    """Bytes of the files that were written; in a dry run an estimate."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Time of each stage."""
+    dry_run: bool = False
+
+
+def add(
+    path: Path, source: Source, *, replace: bool = False, dry_run: bool = False, progress: Report = silent
+) -> ChangeReport:
+    """Add the documents of a source to the index at `path`.
+
+    Raises:
+        DuplicateIdError: an id is in the index, unless `replace`, or comes twice.
+        EncoderMismatchError: the index was built by another encoder, or from vectors.
+        CorpusError, InputError, InvalidIdError, VectorError: bad documents.
+        DiskSpaceError, IndexLockedError, IndexNotFoundError, IndexNotBuiltError, CorruptIndexError
+    """
+    seconds: dict[str, float] = {}
+    with writing(path) as catalog, _spool(path) as spool:
+        manifest = catalog.manifest()
+        _check_source(path, manifest, source)
+        codebook = Codebook.from_arrays(*read_arrays(codebook_path(path, manifest.codebook), manifest.codebook_files))
+        with _timed(seconds, "ingest"):
+            ingested = source.ingest(spool, progress)
+        with _timed(seconds, "locate"):
+            replaced = _located(path, catalog, spool, replace=replace)
+        needed = ingested.tokens * (codebook.layout.record_bytes + BESIDE_THE_RECORD)
+        require_space(path, needed, "adding these documents")
+        if dry_run:
+            return _foreseen(manifest, ingested, replaced, needed, seconds)
+        with _timed(seconds, "encode"):
+            segments = _segments(path, manifest, source, spool, codebook, ingested, progress)
+        with _timed(seconds, "commit"):
+            following = manifest.next(
+                segments=(*manifest.segments, *segments),
+                next_segment=manifest.next_segment + len(segments),
+                tombstones=_tombstones(path, manifest, replaced),
+            )
+            catalog.commit(following, _new_ids(spool, segments))
+    progress(Progress("commit", ingested.documents, ingested.documents))
+    count = _count(replaced)
+    return ChangeReport(
+        generation=following.generation,
+        documents=following.documents,
+        added=ingested.documents - count,
+        replaced=count,
+        tokens=sum(info.tokens for info in segments),
+        bytes=sum(info.bytes for info in segments),
+        seconds=seconds,
+    )
+
+
+def delete(path: Path, ids: Iterable[str], *, missing_ok: bool = False, dry_run: bool = False) -> ChangeReport:
+    """Delete documents of the index at `path`.
+
+    Raises:
+        DocumentNotFoundError: an id is not in the index, unless `missing_ok`.
+        InvalidIdError: an id that no index can hold.
+        DiskSpaceError, IndexLockedError, IndexNotFoundError, IndexNotBuiltError, CorruptIndexError
+    """
+    seconds: dict[str, float] = {}
+    with writing(path) as catalog:
+        manifest = catalog.manifest()
+        with _timed(seconds, "locate"):
+            wanted = dict.fromkeys(ids)
+            found = {id_: place for id_ in wanted if (place := catalog.locate(id_)) is not None}
+            if len(found) < len(wanted) and not missing_ok:
+                raise _not_found(path, [id_ for id_ in wanted if id_ not in found])
+            places: Places = defaultdict(list)
+            for segment, document in found.values():
+                places[segment].append(document)
+        if not found or dry_run:
+            return ChangeReport(
+                generation=manifest.generation,
+                documents=manifest.documents - len(found),
+                deleted=len(found),
+                dry_run=dry_run,
+                seconds=seconds,
+            )
+        with _timed(seconds, "commit"):
+            following = manifest.next(tombstones=_tombstones(path, manifest, places))
+            catalog.commit(following, (), found)
+    written = [each for name, each in following.tombstones.items() if each != manifest.tombstones.get(name)]
+    return ChangeReport(
+        generation=following.generation,
+        documents=following.documents,
+        deleted=len(found),
+        bytes=sum(sum_.bytes for each in written for sum_ in each.files.values()),
+        seconds=seconds,
+    )
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Catalog]:
+    """The right to write the index at `path`, and its catalog; before and after, what no generation names is removed.
+
+    Raises:
+        IndexNotFoundError, IndexNotBuiltError, IndexLockedError, CorruptIndexError, FormatTooNewError
+    """
+    Catalog.open_reader(path).close()  # so that nothing is made where there is no index
+    with WriterLock(path), Catalog.open_writer(path) as catalog:
+        remove_strays(path, catalog.manifest())
+        yield catalog
+        remove_strays(path, catalog.manifest())
+
+
+def tidy(path: Path) -> None:
+    """Remove what only earlier generations name and no reader holds any more, unless somebody is writing."""
+    with suppress(IndexLockedError), writing(path):
+        pass
+
+
+@contextmanager
+def _spool(path: Path) -> Iterator[Spool]:
+    spool = Spool(path / SPOOL)
+    spool.create()
+    try:
+        yield spool
+    finally:
+        remove_tree(spool.folder)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+def _check_source(path: Path, manifest: Manifest, source: Source) -> None:
+    """Raise EncoderMismatchError unless the index was built from such a source."""
+    if (manifest.encoder is None) != (source.fingerprint is None):
+        built, given = ("vectors", "texts") if manifest.encoder is None else ("texts", "vectors")
+        raise EncoderMismatchError(f"{path}: expected {built}, which this index was built from, got {given}.")
+    if manifest.encoder is not None and source.fingerprint is not None:
+        difference = fingerprint_difference(manifest.encoder, source.fingerprint)
+        if difference:
+            raise EncoderMismatchError(
+                f"{path}: the encoder is not the one that the index was built with: {difference}. "
+                "Load the encoder of the index, or build a new index with this one."
+            )
+
+
+def _located(path: Path, catalog: Catalog, spool: Spool, *, replace: bool) -> Places:
+    """Where the spool's ids are in the index already."""
+    places: Places = defaultdict(list)
+    for chunk in range(spool.chunk_count()):
+        for id_ in spool.ids(chunk):
+            place = catalog.locate(id_)
+            if place is None:
+                continue
+            if not replace:
+                raise DuplicateIdError(
+                    f"{path}: expected new ids, got {id_!r}, which is in the index; replace it with upsert "
+                    "(`colindex add --upsert`), or leave it out."
+                )
+            places[place[0]].append(place[1])
+    return places
+
+
+def _segments(
+    path: Path,
+    manifest: Manifest,
+    source: Source,
+    spool: Spool,
+    codebook: Codebook,
+    ingested: Ingested,
+    progress: Report,
+) -> list[SegmentInfo]:
+    """Step 5."""
+    sealed, done = [], 0
+    for step in write_segments(path, source, spool, codebook, source.params, first_segment=manifest.next_segment):
+        done += step.documents
+        progress(Progress("encode", done, ingested.documents))
+        if step.sealed is not None:
+            sealed.append(step.sealed)
+    return sealed
+
+
+def _tombstones(path: Path, manifest: Manifest, places: Places) -> dict[str, Tombstones]:
+    """The tombstones of the next generation: new ones for the segments that lose documents."""
+    tombstones = dict(manifest.tombstones)
+    for info in manifest.segments:
+        if lost := places.get(int(info.name)):
+            old = tombstones.get(info.name)
+            before = set() if old is None else set(read_tombstones(path, old, info.documents).tolist())
+            tombstones[info.name] = write_tombstones(
+                path, info.name, manifest.generation + 1, info.documents, before | set(lost)
+            )
+    return tombstones
+
+
+def _new_ids(spool: Spool, segments: list[SegmentInfo]) -> Iterator[tuple[str, int, int]]:
+    """Where each id of the spool is in the new segments."""
+    ids = (id_ for chunk in range(spool.chunk_count()) for id_ in spool.ids(chunk))
+    places = ((int(info.name), document) for info in segments for document in range(info.documents))
+    return ((id_, *place) for id_, place in zip(ids, places, strict=True))
+
+
+def _foreseen(
+    manifest: Manifest, ingested: Ingested, replaced: Places, needed: int, seconds: Mapping[str, float]
+) -> ChangeReport:
+    count = _count(replaced)
+    return ChangeReport(
+        generation=manifest.generation,
+        documents=manifest.documents + ingested.documents - count,
+        added=ingested.documents - count,
+        replaced=count,
+        tokens=ingested.tokens,
+        bytes=needed,
+        seconds=seconds,
+        dry_run=True,
+    )
+
+
+def _count(places: Places) -> int:
+    return sum(len(documents) for documents in places.values())
+
+
+def _not_found(path: Path, ids: list[str]) -> DocumentNotFoundError:
+    shown = ", ".join(map(repr, ids[:_SHOWN])) + (f" and {len(ids) - _SHOWN:,} more" if len(ids) > _SHOWN else "")
+    return DocumentNotFoundError(
+        f"{path}: expected ids that are in the index, got {shown}; nothing was deleted. Check them, or pass missing_ok "
+        "(`colindex delete --missing-ok`)."
+    )

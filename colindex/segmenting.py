@@ -1,0 +1,145 @@
+"""Segmenting: spooled chunks in, sealed segments out. Building, adding and retraining all write segments this way.
+
+1. Get the vectors of a chunk, pooled, from its source.
+2. Project, assign and code them, some chunks at once where there are threads.
+3. Append them to the open segment, in order; seal it at its budget of tokens, or when the next chunk's documents would not fit.
+
+Borders of segments depend on the documents alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from colindex.codebook import Codebook
+from colindex.params import BuildParams, parse_bytes
+from colindex.sources import Source
+from colindex.spool import CHUNK_VECTOR_BYTES, Spool, encode_document
+from colindex.storage.directory import remove_tree
+from colindex.storage.segment_writer import SegmentWriter
+from colindex.storage.segments import MAX_DOCUMENTS, SegmentInfo, segment_path
+from colindex.threads import INDEPENDENT
+from colindex.types import CodedBatch, Document, PooledBatch
+
+__all__ = ["BESIDE_THE_RECORD", "Segmented", "thread_count", "write_segments"]
+
+BESIDE_THE_RECORD = 12
+"""Bytes on disk a stored vector beside its record, about: postings, token ids and spans, text."""
+CHUNK_CODING_BYTES = 5 * CHUNK_VECTOR_BYTES
+"""Memory that one chunk takes while it is coded: as it came, projected, its residuals, records, and what stands between."""
+_MEMORY_SHARE = 4  # chunks being coded take a quarter of the memory
+
+
+@dataclass(frozen=True, slots=True)
+class Segmented:
+    """What has been written once a chunk is in its segment."""
+
+    documents: int
+    """Of this chunk."""
+    next_chunk: int
+    sealed: SegmentInfo | None
+    """The segment, if this chunk ended it."""
+
+
+def write_segments(
+    path: Path,
+    source: Source,
+    spool: Spool,
+    codebook: Codebook,
+    params: BuildParams,
+    *,
+    first_chunk: int = 0,
+    first_segment: int,
+) -> Iterator[Segmented]:
+    """Write the spool's chunks from `first_chunk` on into segments numbered from `first_segment` on; each is durable when sealed.
+
+    Raises:
+        DiskSpaceError: the disk is full.
+    """
+    chunks, number = spool.chunk_count(), first_segment
+    writer: SegmentWriter | None = None
+    batches = ((chunk, source.tokens(spool, chunk)) for chunk in range(first_chunk, chunks))
+    for chunk, batch, coded in _coded(batches, codebook, params):
+        writer = writer or _new_segment(path, number, codebook)
+        _append(writer, batch, coded, _payloads(source, spool, chunk, batch))
+        following = spool.document_count(chunk + 1) if chunk + 1 < chunks else 0
+        full = writer.n_tokens >= params.segment_tokens or writer.n_documents + following > MAX_DOCUMENTS
+        sealed = None
+        if full or not following:
+            sealed, writer, number = writer.seal(), None, number + 1
+        yield Segmented(len(batch.tokens), chunk + 1, sealed)
+
+
+def thread_count(params: BuildParams) -> int:
+    """How many threads share the work."""
+    return params.threads or os.cpu_count() or 1
+
+
+def _coded(
+    batches: Iterator[tuple[int, PooledBatch]], codebook: Codebook, params: BuildParams
+) -> Iterator[tuple[int, PooledBatch, CodedBatch]]:
+    """Chunks with their records, in order.
+
+    Where kernels get in nobody's way, some chunks are coded while others are read, encoded or written: as many as there
+    are threads, as far as memory allows.
+    """
+    threads = thread_count(params)
+    at_once = max(1, min(threads, parse_bytes(params.memory) // _MEMORY_SHARE // CHUNK_CODING_BYTES))
+
+    def code(batch: PooledBatch, threads: int) -> CodedBatch:
+        tokens = batch.tokens
+        return codebook.encode(codebook.project(tokens.vectors), tokens.offsets, tokens.token_ids, threads=threads)
+
+    if not INDEPENDENT:
+        yield from ((number, batch, code(batch, threads)) for number, batch in batches)
+        return
+    waiting: deque[tuple[int, PooledBatch, Future[CodedBatch]]] = deque()
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            for number, batch in batches:
+                waiting.append((number, batch, pool.submit(code, batch, -(-threads // at_once))))
+                if len(waiting) > at_once:
+                    yield _finished(*waiting.popleft())
+            while waiting:
+                yield _finished(*waiting.popleft())
+        finally:
+            for _, _, future in waiting:
+                future.cancel()
+
+
+def _finished(number: int, batch: PooledBatch, coded: Future[CodedBatch]) -> tuple[int, PooledBatch, CodedBatch]:
+    return number, batch, coded.result()
+
+
+def _new_segment(path: Path, number: int, codebook: Codebook) -> SegmentWriter:
+    name = f"{number:06d}"
+    remove_tree(segment_path(path, name))  # what a kill left of an earlier attempt
+    return SegmentWriter(path, name, record_bytes=codebook.layout.record_bytes, n_centroids=len(codebook.centroids))
+
+
+def _payloads(source: Source, spool: Spool, number: int, batch: PooledBatch) -> list[bytes]:
+    """What comes back with hits: the documents themselves, or for vectors their ids alone."""
+    if source.kind == "text":
+        return spool.payloads(number)
+    return [encode_document(Document(id=id_, text="")) for id_ in batch.tokens.ids]
+
+
+def _append(writer: SegmentWriter, batch: PooledBatch, coded: CodedBatch, payloads: list[bytes]) -> None:
+    """Append one chunk."""
+    tokens, source = batch.tokens, batch.source
+    writer.append(
+        coded.records,
+        coded.centroids,
+        coded.offsets,
+        tokens.ids,
+        payloads,
+        token_ids=tokens.token_ids if source is None else source.token_ids,
+        spans=tokens.spans if source is None else source.spans,
+        source_offsets=None if source is None else source.offsets,
+        pool_map=None if source is None else source.stored,
+    )
