@@ -235,11 +235,13 @@ Array<float> score_records(const Array<float>& query, const Array<std::uint8_t>&
     const int dim = static_cast<int>(centroids.shape(1)), code_bytes = (dim * bits + 7) / 8;
     const Codes codes{centroids.data(), static_cast<std::size_t>(centroids.shape(0)), step, levels.data(), dim, bits,
                       centroid_bytes, code_bytes, centroid_bytes + 2 + code_bytes, unit};
+    const std::int64_t* places = offsets.data();
+    if (places[0] < 0 || places[documents] > records.shape(0) || !std::is_sorted(places, places + documents + 1))
+        throw py::value_error("native kernel: offsets that do not rise within the records");
     Array<float> scores(static_cast<py::ssize_t>(documents));
     const float* values = query.data();
     const auto tokens = static_cast<int>(query.shape(0));
     const std::uint8_t* bytes = records.data();
-    const std::int64_t* places = offsets.data();
     float* out = scores.mutable_data();
     bool whole;
     {
