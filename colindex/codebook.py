@@ -125,7 +125,7 @@ class SearchCodebook:
     @property
     def resident_bytes(self) -> int:
         """Memory that it takes."""
-        return self.projection.matrix.nbytes + self.probes.nbytes + self.codes.nbytes
+        return self.projection.nbytes + self.probes.nbytes + self.codes.nbytes
 
     def project(self, vectors: NDArray[np.floating], *, where: str = "vectors") -> NDArray[np.float32]:
         """As `Codebook.project`."""
