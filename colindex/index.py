@@ -21,7 +21,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from colindex.budget import IndexStats
 from colindex.build import BuildReport, build
@@ -37,6 +36,7 @@ from colindex.progress import Report, silent
 from colindex.search import search, search_each, search_exact
 from colindex.sources import TextSource, VectorSource
 from colindex.storage.manifest import Manifest
+from colindex.threads import blas_threads, one_blas_thread
 from colindex.types import Document, Hit, SearchStats, TextEncoder, TokenBatch
 
 __all__ = ["Index"]
@@ -56,7 +56,6 @@ class Index:
         self._path, self._open, self._encoder, self._budget = path, generation, encoder, budget
         self._threads, self._refresh = threads, refresh
         self._closed = False
-        self._blas = ThreadpoolController()
 
     # ---- building
 
@@ -235,7 +234,7 @@ class Index:
         snapshot, k, projected = generation.snapshot, _checked_k(k), generation.project(query)
         selection, by_sentence = generation.selection(where, ids), checked_unit(unit) == "sentence"
         wanted = documents_to_split(k) if by_sentence else k
-        with self._blas.limit(limits=self._threads, user_api="blas"):
+        with blas_threads(self._threads):
             if generation.is_exact(params):
                 (ranked,), stats = search_exact(snapshot, [projected], wanted, selection)
             else:
@@ -274,7 +273,7 @@ class Index:
         params, generation = params or SearchParams(), self._latest()
         k, projected = _checked_k(k), [generation.project(query) for query in queries]
         selection = generation.selection(where, ids)
-        with self._blas.limit(limits=1, user_api="blas"):
+        with one_blas_thread():
             if generation.is_exact(params):
                 ranked = search_exact(generation.snapshot, projected, k, selection, self._threads)[0]
                 return [generation.hits(found) for found in ranked]
@@ -307,7 +306,7 @@ class Index:
         """
         generation, asked = self._latest(), self._asked(query)
         encoder = self._encoder if exact else None
-        with self._blas.limit(limits=self._threads, user_api="blas"):
+        with blas_threads(self._threads):
             return inspect(generation, id, asked, generation.project(asked.vectors), encoder)
 
     def explain_missing(
@@ -331,7 +330,7 @@ class Index:
         if document is None:
             return absent(id, k, params)
         case = Case(generation.snapshot, document, id, projected, asked.tokens, k, params, every, selection)
-        with self._blas.limit(limits=self._threads, user_api="blas"):
+        with blas_threads(self._threads):
             return explain(case)
 
     def _asked(self, query: str | NDArray[np.floating]) -> Asked:
