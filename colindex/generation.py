@@ -139,7 +139,7 @@ class Generation:
         if ids is not None:
             selection = selection.also(self._bits(ids))
         if where is not None:
-            from colindex.filters import evaluate  # type: ignore[import-not-found]
+            from colindex.filters import evaluate
 
             selection = selection.also(evaluate(self.snapshot.segments, where))
         return selection
