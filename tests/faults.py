@@ -125,3 +125,9 @@ def using(operations: Operations) -> Iterator[None]:
         yield
     finally:
         directory.operations = before
+
+
+def fast_folder() -> Path | None:
+    """A disk in memory, where the system has one: for tests that write much and wait for no disk."""
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() else None
