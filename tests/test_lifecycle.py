@@ -3,8 +3,8 @@
 1. The model is a dictionary from id to document and to the scores that the index gave it when it was new.
 2. A new document's scores are its exact MaxSim scores, but for what coding loses; from then on they never change by a bit,
    whatever is added or deleted around it.
-3. A crash is an operation on a disk that fails, or tears a write, at some step, and at all that follow: afterwards the index is as
-   before it or as after it, to the handle that was open and to one that is opened then.
+3. A crash is an operation on a disk that fails, or tears a write, at some step, and at all that follow: afterwards the index is
+   as before it or as after it, to the handle that was open and to one that is opened then.
 4. A second handle stays at its generation until it is told to move.
 
 `pytest tests/test_lifecycle.py --steps 100000` (`make lifecycle`) goes on for longer.
