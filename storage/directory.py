@@ -29,6 +29,7 @@ __all__ = [
     "Operations",
     "corrupt",
     "free_bytes",
+    "fsync_file",
     "fsync_folder",
     "fsync_tree",
     "opened",
@@ -137,6 +138,11 @@ def fsync_tree(path: Path) -> None:
 
 def fsync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
+    _fsync_path(path)
+
+
+def fsync_file(path: Path) -> None:
+    """Make the bytes of a file durable."""
     _fsync_path(path)
 
 

@@ -37,7 +37,7 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_commands() -> None:
-    assert sorted(main.commands) == ["add", "build", "delete", "eval", "info", "search", "verify"]
+    assert sorted(main.commands) == ["add", "build", "delete", "eval", "export", "import", "info", "search", "verify"]
 
 
 @each_command
@@ -107,6 +107,8 @@ def test_version() -> None:
         ["delete", "x"],
         ["delete", "x", "doc-1", "--from", "-"],
         ["delete", "x", "--from", "no-such-file"],
+        ["export", "x"],
+        ["import", "no-such-folder", "x"],
     ],
 )
 def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
@@ -124,6 +126,7 @@ def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
         ["verify", "gone"],
         ["add", "gone", "-"],
         ["delete", "gone", "doc-1"],
+        ["export", "gone", "x"],
     ],
 )
 def test_an_index_that_is_not_there(run: Run, tmp_path: Path, arguments: list[str]) -> None:
