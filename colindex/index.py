@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from colindex.budget import IndexStats
 from colindex.build import BuildReport, build
 from colindex.change import ChangeReport, add, delete, tidy
-from colindex.errors import DocumentNotFoundError, ParameterError, QueryError
+from colindex.errors import ParameterError, QueryError
 from colindex.explain import Case, Explanation, absent, explain
 from colindex.generation import Generation
 from colindex.inspection import Asked, ask, ask_vectors, inspect
@@ -297,40 +297,37 @@ class Index:
             QueryError, VectorError: as searching does.
             DocumentNotFoundError: the index holds no such document.
         """
-        generation = self._latest()
-        document = generation.number_of(id)
-        if document is None:
-            raise DocumentNotFoundError(
-                f"{self._path}: expected the id of a document to inspect, got {id!r}, which the index does not hold; "
-                "hits carry ids, and `id in index` tells whether one is there."
-            )
-        asked, vectors = self._asked(generation, query)
-        encoder = self._encoder if exact and generation.manifest.encoder is not None else None
+        generation, asked = self._latest(), self._asked(query)
+        encoder = self._encoder if exact else None
         with blas_threads(self._threads):
-            return inspect(generation.snapshot, document, asked, vectors, encoder)
+            return inspect(generation, id, asked, _projected(generation, asked.vectors), encoder)
 
     def explain_missing(
-        self, query: str | NDArray[np.floating], id: str, k: int = 10, *, params: SearchParams | None = None
+        self,
+        query: str | NDArray[np.floating],
+        id: str,
+        k: int = 10,
+        *,
+        params: SearchParams | None = None,
+        where: str | None = None,
+        ids: Iterable[str] | None = None,
     ) -> Explanation:
         """Why a search returns a document or not, in the pipeline's terms, and the settings that would bring it in.
 
         Raises:
             QueryError, VectorError: as searching does. An id that the index does not hold is an explanation, no error.
         """
-        params, generation = params or SearchParams(), self._latest()
-        k, (asked, vectors) = _checked_k(k), self._asked(generation, query)
-        document = generation.number_of(id)
+        params, generation, asked = params or SearchParams(), self._latest(), self._asked(query)
+        k, projected, selection = _checked_k(k), _projected(generation, asked.vectors), generation.selection(where, ids)
+        document, every = generation.number_of(id), _is_exact(generation, params)
         if document is None:
             return absent(id, k, params)
-        exact = _is_exact(generation, params)
+        case = Case(generation.snapshot, document, id, projected, asked.tokens, k, params, every, selection)
         with blas_threads(self._threads):
-            selection = generation.snapshot.live
-            return explain(Case(generation.snapshot, selection, document, id, vectors, asked.tokens, k, params, exact))
+            return explain(case)
 
-    def _asked(self, generation: Generation, query: str | NDArray[np.floating]) -> tuple[Asked, NDArray[np.float32]]:
-        """A query with its tokens' names, and its projected vectors."""
-        asked = ask(query, self._required_encoder()) if isinstance(query, str) else ask_vectors(np.asarray(query))
-        return asked, _projected(generation, asked.vectors)
+    def _asked(self, query: str | NDArray[np.floating]) -> Asked:
+        return ask(query, self._required_encoder()) if isinstance(query, str) else ask_vectors(np.asarray(query))
 
     def encode_query(self, query: str) -> NDArray[np.float32]:
         """Token vectors of a query, float32 [query tokens, input_dim].
