@@ -4,7 +4,8 @@
 2. `open` opens the newest generation (`colindex.generation`), which the handle keeps until `reopen`.
 3. Searching takes a generation and the documents of it that may be returned (`colindex.selection`), and ranks those
    (`colindex.search`).
-4. `add`, `upsert`, `delete` and `compact` commit the next generation (`colindex.change`), and move this handle to it.
+4. `add`, `upsert`, `delete` and `compact` commit the next generation (`colindex.change`, `colindex.compact`), and move
+   this handle to it.
 
 Nothing is ever written by opening or searching.
 """
@@ -17,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from threadpoolctl import ThreadpoolController
 from colindex.budget import IndexStats
 from colindex.build import BuildReport, build
 from colindex.change import ChangeReport, add, delete, tidy
+from colindex.compact import CompactReport, compact
 from colindex.errors import ParameterError, QueryError
 from colindex.generation import Generation
 from colindex.params import BuildParams, SearchParams, parse_bytes
@@ -36,6 +38,8 @@ from colindex.storage.manifest import Manifest
 from colindex.types import Document, Hit, SearchStats, TextEncoder, TokenBatch
 
 __all__ = ["Index"]
+
+_Report = TypeVar("_Report", ChangeReport, CompactReport)
 
 EXACT_TOKENS = 16_384
 """Below this many stored vectors scoring everything takes less time than probing and gathering would save."""
@@ -327,6 +331,20 @@ class Index:
         """
         return self._changed(delete(self._path, ids, missing_ok=missing_ok))
 
+    def compact(self, *, full: bool = False, dry_run: bool = False, progress: Report = silent) -> CompactReport:
+        """Merge small segments and drop deleted documents; every answer stays what it was, bit for bit.
+
+        Args:
+            full: as few segments as there can be, and nothing deleted left, at the cost of writing more anew.
+            dry_run: tell what would be read, written and freed, and do nothing.
+            progress: told of documents as they are written.
+
+        Raises:
+            CorruptIndexError: what was to be copied is damaged; what has been committed stays.
+            DiskSpaceError, IndexLockedError
+        """
+        return self._changed(compact(self._path, full=full, dry_run=dry_run, progress=progress))
+
     # ---- looking at it
 
     @property
@@ -364,7 +382,7 @@ class Index:
             self.reopen()
         return self._current()
 
-    def _changed(self, report: ChangeReport) -> ChangeReport:
+    def _changed(self, report: _Report) -> _Report:
         if self.reopen():
             tidy(self._path)  # the files that this handle itself held until now
         return report
