@@ -105,6 +105,11 @@ class Generation:
                     return position, document
         return None
 
+    def number_of(self, id_: str) -> int | None:
+        """The number of a document through all segments; None where the generation does not hold it."""
+        place = self.locate(id_)
+        return None if place is None else int(self.snapshot.firsts[place[0]]) + place[1]
+
     def selection(self, where: str | None, ids: Iterable[str] | None) -> Selection:
         """The documents that may be returned: all that are not deleted, or those of them that pass a filter.
 

@@ -22,19 +22,22 @@ from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from colindex.budget import IndexStats
 from colindex.build import BuildReport, build
 from colindex.change import ChangeReport, add, delete, tidy
 from colindex.compact import CompactReport, compact
 from colindex.errors import ParameterError, QueryError
+from colindex.explain import Case, Explanation, absent, explain
 from colindex.generation import Generation
+from colindex.inspection import Asked, ask, ask_vectors, inspect
+from colindex.match import Match
 from colindex.params import BuildParams, SearchParams, parse_bytes
 from colindex.progress import Report, silent
 from colindex.search import search, search_each, search_exact
 from colindex.sources import TextSource, VectorSource
 from colindex.storage.manifest import Manifest
+from colindex.threads import blas_threads, one_blas_thread
 from colindex.types import Document, Hit, SearchStats, TextEncoder, TokenBatch
 
 __all__ = ["Index"]
@@ -59,7 +62,6 @@ class Index:
         self._path, self._open, self._encoder, self._budget = path, generation, encoder, budget
         self._threads, self._refresh = threads, refresh
         self._closed = False
-        self._blas = ThreadpoolController()
 
     # ---- building
 
@@ -231,7 +233,7 @@ class Index:
         params, generation = params or SearchParams(), self._latest()
         snapshot, k, projected = generation.snapshot, _checked_k(k), _projected(generation, query)
         selection = generation.selection(where, ids)
-        with self._blas.limit(limits=self._threads, user_api="blas"):
+        with blas_threads(self._threads):
             if _is_exact(generation, params):
                 (ranked,), stats = search_exact(snapshot, [projected], k, selection)
             else:
@@ -268,7 +270,7 @@ class Index:
         params, generation = params or SearchParams(), self._latest()
         k, projected = _checked_k(k), [_projected(generation, query) for query in queries]
         selection = generation.selection(where, ids)
-        with self._blas.limit(limits=1, user_api="blas"):
+        with one_blas_thread():
             if _is_exact(generation, params):
                 ranked = search_exact(generation.snapshot, projected, k, selection, self._threads)[0]
                 return [generation.hits(found) for found in ranked]
@@ -284,6 +286,52 @@ class Index:
                     for number, hits in zip(part, some, strict=True):
                         answers[number] = hits
             return answers
+
+    # ---- seeing why
+
+    def inspect(self, query: str | NDArray[np.floating], id: str, *, exact: bool = True) -> Match:
+        """Why a document gets its score for a query: which query token met which of its tokens. Any id will do, not only hits'.
+
+        Args:
+            query: a text, or query vectors, float [query tokens, input_dim].
+            id: external id of the document.
+            exact: also encode the document again, where the encoder is at hand, for the similarities before quantization.
+
+        Raises:
+            QueryError, VectorError: as searching does.
+            DocumentNotFoundError: the index holds no such document.
+        """
+        generation, asked = self._latest(), self._asked(query)
+        encoder = self._encoder if exact else None
+        with blas_threads(self._threads):
+            return inspect(generation, id, asked, _projected(generation, asked.vectors), encoder)
+
+    def explain_missing(
+        self,
+        query: str | NDArray[np.floating],
+        id: str,
+        k: int = 10,
+        *,
+        params: SearchParams | None = None,
+        where: str | None = None,
+        ids: Iterable[str] | None = None,
+    ) -> Explanation:
+        """Why a search returns a document or not, in the pipeline's terms, and the settings that would bring it in.
+
+        Raises:
+            QueryError, VectorError: as searching does. An id that the index does not hold is an explanation, no error.
+        """
+        params, generation, asked = params or SearchParams(), self._latest(), self._asked(query)
+        k, projected, selection = _checked_k(k), _projected(generation, asked.vectors), generation.selection(where, ids)
+        document, every = generation.number_of(id), _is_exact(generation, params)
+        if document is None:
+            return absent(id, k, params)
+        case = Case(generation.snapshot, document, id, projected, asked.tokens, k, params, every, selection)
+        with blas_threads(self._threads):
+            return explain(case)
+
+    def _asked(self, query: str | NDArray[np.floating]) -> Asked:
+        return ask(query, self._required_encoder()) if isinstance(query, str) else ask_vectors(np.asarray(query))
 
     def encode_query(self, query: str) -> NDArray[np.float32]:
         """Token vectors of a query, float32 [query tokens, input_dim].

@@ -49,13 +49,18 @@ class Match:
     similarities: NDArray[np.float32]
     """Of the stored vectors: float32 [query tokens, stored vectors]."""
     exact: NDArray[np.float32] | None
-    """The same before quantization, where the encoder is at hand; same shape."""
+    """The same before quantization, where the encoder is at hand; same shape. What the two differ by is quantization's part,
+    and float noise of the encoder, which a build runs on other batches."""
     stored: NDArray[np.int32]
     """The stored vector that each source token went into, int32 [source tokens]; without pooling 0, 1, 2, ..."""
     token_ids: NDArray[np.int32] | None
     """Vocabulary ids of the source tokens, int32 [source tokens]; None where no tokenizer made them."""
     spans: NDArray[np.int32] | None
-    """Character offsets of the source tokens in `document.content`, int32 [source tokens, 2]; None without a text."""
+    """Character offsets of the source tokens in `document.content`, int32 [source tokens, 2]; None without a text.
+
+    (0, 0) where the text does not hold the token, such as a marker."""
+    names: tuple[str, ...] | None = None
+    """What the vocabulary calls each source token, such as `[CLS]`; None without the encoder."""
 
     @property
     def contributions(self) -> tuple[Contribution, ...]:
@@ -75,15 +80,18 @@ class Match:
         """The score before quantization; None without the encoder."""
         if self.exact is None:
             return None
-        return float(self.exact.max(axis=1).sum()) if self.exact.shape[1] else 0.0
+        return float(self.exact.max(axis=1).sum()) if self.exact.shape[1] else -np.inf
 
     def sources(self, stored: int) -> NDArray[np.int64]:
         """The source tokens that a stored vector stands for, rising, int64."""
         return np.flatnonzero(self.stored == stored)
 
     def texts(self, stored: int) -> tuple[str, ...]:
-        """The text of each of those tokens; empty strings where a token has none."""
-        if self.spans is None:
-            return tuple("" for _ in self.sources(stored))
-        content = self.document.content
-        return tuple(content[start:stop] for start, stop in self.spans[self.sources(stored)].tolist())
+        """The text of each of those tokens: its characters in the document, else its name, else nothing."""
+        return tuple(self._text(token) for token in self.sources(stored).tolist())
+
+    def _text(self, token: int) -> str:
+        start, stop = (0, 0) if self.spans is None else self.spans[token].tolist()
+        if stop > start:
+            return self.document.content[start:stop]
+        return "" if self.names is None else self.names[token]

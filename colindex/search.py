@@ -35,7 +35,7 @@ from colindex.storage.reads import BLOCK_BYTES
 from colindex.storage.segments import SegmentReader
 from colindex.types import SearchStats
 
-__all__ = ["Ranked", "Snapshot", "candidates", "search", "search_each", "search_exact"]
+__all__ = ["Ranked", "Snapshot", "Traced", "candidates", "search", "search_each", "search_exact", "traced"]
 
 FIRST_ROUND = 48
 """Documents refined before anything is known of how good estimates are."""
@@ -180,9 +180,28 @@ def search_each(
         yield _refine(snapshot, prepared, k, params.margin)
 
 
-def candidates(snapshot: Snapshot, query: NDArray[np.float32], nprobe: int, limit: int) -> Ranked:
-    """Stages 1 and 2 alone: the best `limit` documents for a projected query by estimated score."""
-    return _gather(snapshot, query, nprobe, limit, snapshot.live, _Tally())
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What a search did with its candidates."""
+
+    answer: Ranked
+    estimated: Ranked
+    """The candidates, by estimated score."""
+    refined: int
+    """How many of them, from the first on, were refined before the others were given up."""
+
+
+def traced(
+    snapshot: Snapshot, query: NDArray[np.float32], k: int, params: SearchParams, selection: Selection
+) -> Traced:
+    """`search`, and what became of each candidate."""
+    prepared = _prepare(snapshot, query, k, params, selection)
+    return Traced(_refine(snapshot, prepared, k, params.margin), prepared.estimated, prepared.tally.candidates)
+
+
+def candidates(snapshot: Snapshot, query: NDArray[np.float32], nprobe: int, limit: int, selection: Selection) -> Ranked:
+    """Stages 1 and 2 alone: the best `limit` documents of a selection for a projected query by estimated score."""
+    return _gather(snapshot, query, nprobe, limit, selection, _Tally())
 
 
 def _prepare(

@@ -11,7 +11,7 @@ from colindex.kernels.reference import best, decode_records, decode_trellis, inv
 try:
     from colindex.kernels.native import _native
     from colindex.kernels.native.build import add_rows, encode_residuals, encode_trellis, nearest, project, ward_labels
-    from colindex.kernels.native.search import gather, score_records, top_centroids
+    from colindex.kernels.native.search import gather, score_records, similarities, top_centroids
 except ImportError as error:
     from colindex.kernels.reference import (
         add_rows,
@@ -21,6 +21,7 @@ except ImportError as error:
         nearest,
         project,
         score_records,
+        similarities,
         top_centroids,
         ward_labels,
     )
@@ -44,6 +45,7 @@ __all__ = [
     "nearest",
     "project",
     "score_records",
+    "similarities",
     "top_centroids",
     "trellis_states",
     "ward_labels",

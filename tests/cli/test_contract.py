@@ -37,7 +37,7 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_commands() -> None:
-    assert sorted(main.commands) == ["build", "eval", "info", "search", "verify"]
+    assert sorted(main.commands) == ["add", "build", "delete", "eval", "info", "search", "verify"]
 
 
 @each_command
@@ -101,6 +101,12 @@ def test_version() -> None:
         ["info", "x", "--system"],
         ["eval", "x"],
         ["verify"],
+        ["add", "x"],
+        ["add", "x", "no-such-file.jsonl"],
+        ["add", "x", "-", "--threads", "0"],
+        ["delete", "x"],
+        ["delete", "x", "doc-1", "--from", "-"],
+        ["delete", "x", "--from", "no-such-file"],
     ],
 )
 def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
@@ -110,7 +116,16 @@ def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
     assert "Usage: " in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [["search", "gone", "query"], ["info", "gone"], ["verify", "gone"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["search", "gone", "query"],
+        ["info", "gone"],
+        ["verify", "gone"],
+        ["add", "gone", "-"],
+        ["delete", "gone", "doc-1"],
+    ],
+)
 def test_an_index_that_is_not_there(run: Run, tmp_path: Path, arguments: list[str]) -> None:
     command, _, *rest = arguments
     result = run(command, tmp_path / "gone", *rest)

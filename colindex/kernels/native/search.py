@@ -18,7 +18,7 @@ from colindex.kernels.native import _native
 from colindex.kernels.reference.probe import BEYOND
 from colindex.kernels.tables import CodeTable, ProbeTable
 
-__all__ = ["gather", "score_records", "top_centroids"]
+__all__ = ["gather", "score_records", "similarities", "top_centroids"]
 
 _POSTINGS = (np.uint16, np.uint32)
 _PLACES = (np.uint32, np.int64)
@@ -71,6 +71,19 @@ def score_records(
     _check(offsets[0] >= 0 and offsets[-1] <= len(records) and bool((offsets[1:] >= offsets[:-1]).all()), "offsets")
     of_table = (table.centroids, table.step, table.levels, table.bits, table.centroid_bytes, table.unit)
     return _native.score_records(query, records, offsets, *of_table)
+
+
+def similarities(query: NDArray[np.float32], records: NDArray[np.uint8], table: CodeTable) -> NDArray[np.float32]:
+    """See `colindex.kernels.reference.similarities`.
+
+    The score of one token in a document of one record is their product, as refinement takes it. Every record is decoded
+    once for each token: good for looking at a document, not for searching.
+    """
+    offsets = np.arange(len(records) + 1)
+    products = np.empty((len(query), len(records)), np.float32)
+    for token in range(len(query)):
+        products[token] = score_records(query[token : token + 1], records, offsets, table)
+    return products
 
 
 def _check(fits: bool, what: str) -> None:

@@ -8,6 +8,7 @@ from colindex.kernels.reference.probe import best, top_centroids
 from colindex.kernels.reference.project import project
 from colindex.kernels.reference.refine import score_records
 from colindex.kernels.reference.residuals import encode_residuals
+from colindex.kernels.reference.similarities import similarities
 from colindex.kernels.reference.ward import ward_labels
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "nearest",
     "project",
     "score_records",
+    "similarities",
     "top_centroids",
     "trellis_states",
     "ward_labels",
