@@ -30,6 +30,7 @@ from colindex.compaction_plan import Stored, plan
 from colindex.params import BuildParams
 from colindex.progress import Progress, Report, silent
 from colindex.records import RecordLayout
+from colindex.spool import decode_document
 from colindex.storage.catalog import Catalog
 from colindex.storage.directory import require_space
 from colindex.storage.layout import codebook_path
@@ -201,6 +202,8 @@ def _live_parts(path: Path, manifest: Manifest, names: Sequence[str]) -> Iterato
 
 
 def _append(writer: SegmentWriter, part: Part) -> None:
+    """Append documents as they are; what conditions know of them is taken from their payloads."""
+    documents = [decode_document(payload) for payload in part.documents]
     writer.append(
         part.records,
         part.centroids,
@@ -208,6 +211,8 @@ def _append(writer: SegmentWriter, part: Part) -> None:
         part.ids,
         part.documents,
         source_offsets=part.source_offsets,
+        titles=[document.title for document in documents],
+        metadata=[document.metadata for document in documents],
         **part.columns,
     )
 

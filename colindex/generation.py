@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from colindex.budget import divide_budget
 from colindex.codebook import SearchCodebook
-from colindex.errors import EncoderMismatchError, IndexNotFoundError
+from colindex.errors import EncoderMismatchError, IndexNotFoundError, QueryError
 from colindex.fingerprint import fingerprint_difference
+from colindex.params import SearchParams
 from colindex.search import Ranked, Snapshot
 from colindex.selection import Selection
 from colindex.spool import decode_document
@@ -39,6 +40,8 @@ from colindex.types import Document, Hit, TextEncoder
 
 __all__ = ["Generation", "check_encoder"]
 
+EXACT_TOKENS = 16_384
+"""Below this many stored vectors scoring everything takes less time than probing and gathering would save."""
 _ATTEMPTS = 100
 
 
@@ -120,10 +123,25 @@ class Generation:
         if ids is not None:
             selection = selection.also(self._bits(ids))
         if where is not None:
-            from colindex.filters import evaluate  # type: ignore[import-not-found]
+            from colindex.filters import evaluate
 
             selection = selection.also(evaluate(self.snapshot.segments, where))
         return selection
+
+    def is_exact(self, params: SearchParams) -> bool:
+        """Whether a search with these settings scores every document."""
+        return self.snapshot.tokens <= EXACT_TOKENS if params.exact is None else params.exact
+
+    def projected(self, query: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Query vectors in the stored space.
+
+        Raises:
+            QueryError, VectorError: they are not finite, or have another dim than the index.
+        """
+        vectors = np.asarray(query)
+        if not np.isfinite(vectors).all():
+            raise QueryError("query vectors: expected finite values, got a NaN or an infinite one.")
+        return self.snapshot.codebook.project(vectors, where="query vectors")
 
     def _bits(self, ids: Iterable[str]) -> list[NDArray[np.uint8]]:
         marks = [np.zeros(size, np.bool_) for size in self.snapshot.live.sizes]

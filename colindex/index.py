@@ -44,9 +44,6 @@ __all__ = ["Index"]
 
 _Report = TypeVar("_Report", ChangeReport, CompactReport)
 
-EXACT_TOKENS = 16_384
-"""Below this many stored vectors scoring everything takes less time than probing and gathering would save."""
-
 
 class Index:
     """A late-interaction index on disk, searched within a memory budget.
@@ -231,10 +228,10 @@ class Index:
     ) -> tuple[list[Hit], SearchStats]:
         """`search_vectors`, and what it did stage by stage."""
         params, generation = params or SearchParams(), self._latest()
-        snapshot, k, projected = generation.snapshot, _checked_k(k), _projected(generation, query)
+        snapshot, k, projected = generation.snapshot, _checked_k(k), generation.projected(query)
         selection = generation.selection(where, ids)
         with blas_threads(self._threads):
-            if _is_exact(generation, params):
+            if generation.is_exact(params):
                 (ranked,), stats = search_exact(snapshot, [projected], k, selection)
             else:
                 ranked, stats = search(snapshot, projected, k, params, selection)
@@ -268,10 +265,10 @@ class Index:
     ) -> list[list[Hit]]:
         """`search_vectors` for several queries; an exact search reads the records once for all of them."""
         params, generation = params or SearchParams(), self._latest()
-        k, projected = _checked_k(k), [_projected(generation, query) for query in queries]
+        k, projected = _checked_k(k), [generation.projected(query) for query in queries]
         selection = generation.selection(where, ids)
         with one_blas_thread():
-            if _is_exact(generation, params):
+            if generation.is_exact(params):
                 ranked = search_exact(generation.snapshot, projected, k, selection, self._threads)[0]
                 return [generation.hits(found) for found in ranked]
             parts = [range(thread, len(projected), self._threads) for thread in range(self._threads)]
@@ -304,7 +301,7 @@ class Index:
         generation, asked = self._latest(), self._asked(query)
         encoder = self._encoder if exact else None
         with blas_threads(self._threads):
-            return inspect(generation, id, asked, _projected(generation, asked.vectors), encoder)
+            return inspect(generation, id, asked, generation.projected(asked.vectors), encoder)
 
     def explain_missing(
         self,
@@ -322,8 +319,8 @@ class Index:
             QueryError, VectorError: as searching does. An id that the index does not hold is an explanation, no error.
         """
         params, generation, asked = params or SearchParams(), self._latest(), self._asked(query)
-        k, projected, selection = _checked_k(k), _projected(generation, asked.vectors), generation.selection(where, ids)
-        document, every = generation.number_of(id), _is_exact(generation, params)
+        k, projected, selection = _checked_k(k), generation.projected(asked.vectors), generation.selection(where, ids)
+        document, every = generation.number_of(id), generation.is_exact(params)
         if document is None:
             return absent(id, k, params)
         case = Case(generation.snapshot, document, id, projected, asked.tokens, k, params, every, selection)
@@ -445,17 +442,6 @@ class Index:
                 "or pass vectors (search_vectors, add_vectors)."
             )
         return self._encoder
-
-
-def _is_exact(generation: Generation, params: SearchParams) -> bool:
-    return generation.snapshot.tokens <= EXACT_TOKENS if params.exact is None else params.exact
-
-
-def _projected(generation: Generation, query: NDArray[np.floating]) -> NDArray[np.float32]:
-    vectors = np.asarray(query)
-    if not np.isfinite(vectors).all():
-        raise QueryError("query vectors: expected finite values, got a NaN or an infinite one.")
-    return generation.snapshot.codebook.project(vectors, where="query vectors")
 
 
 def _checked_k(k: object) -> int:

@@ -4,7 +4,8 @@
 2. At open, every file has to have its length; the resident parts (offsets, postings, block checksums) are read, compared
    with their sums, and kept; the index of every shard of records has to be what its length says.
 3. Records are then read by whoever searches, from `shards`, block by block against `block_checksums`.
-4. Ids, documents and inspection columns stay on disk and are read one document at a time.
+4. Ids, documents and inspection columns stay on disk and are read one document at a time; metadata is evaluated there
+   (`colindex.storage.metadata`).
 
 Document numbers are local to a segment and no segment refers to another, so segments can be built and searched anywhere.
 """
@@ -24,6 +25,7 @@ from colindex.storage.arrays import METADATA, read_column
 from colindex.storage.checksums import FileSum
 from colindex.storage.directory import corrupt, read_exactly
 from colindex.storage.entries import EntryReader, decode_id, decompress, encode_id
+from colindex.storage.metadata import METADATA_FILE, MetadataTable
 from colindex.storage.plain import read_plain, within
 from colindex.storage.shards import ShardFile, find_shards
 
@@ -32,7 +34,7 @@ __all__ = ["MAX_DOCUMENTS", "PARTS", "Inspection", "SegmentInfo", "SegmentReader
 MAX_DOCUMENTS = 65_536
 """Documents of a segment: their numbers are uint16 in postings."""
 
-PARTS = ("records", "offsets", "postings", "block_checksums", "ids", "documents", "inspection")
+PARTS = ("records", "offsets", "postings", "block_checksums", "ids", "documents", "inspection", "metadata")
 """What the bytes of a segment are counted by."""
 
 
@@ -51,7 +53,7 @@ class SegmentInfo:
     files: Mapping[str, FileSum]
     """Each file by its path below the segment's folder, with `/` between the parts."""
     bytes_by_part: Mapping[str, int]
-    """Bytes on disk of records, offsets, postings, block_checksums, ids, documents and inspection."""
+    """Bytes on disk of records, offsets, postings, block_checksums, ids, documents, inspection and metadata."""
 
     @property
     def bytes(self) -> int:
@@ -71,7 +73,8 @@ class SegmentInfo:
         """
         files = {str(name): FileSum(int(size), str(hash_)) for name, (size, hash_) in value["files"].items()}
         counts = {name: _count(value[name]) for name in ("documents", "tokens", "source_tokens", "record_bytes")}
-        parts = {name: _count(value["bytes_by_part"][name]) for name in PARTS}
+        sizes = {"metadata": 0} | value["bytes_by_part"]  # segments of format 1 have no metadata
+        parts = {name: _count(sizes[name]) for name in PARTS}
         return cls(name=str(value["name"]), files=files, bytes_by_part=parts, **counts)
 
 
@@ -116,6 +119,10 @@ class SegmentReader:
         self._check_shapes()
         self._ids = EntryReader(self.path / "ids", info.documents)
         self._documents = EntryReader(self.path / "documents", info.documents)
+        self.metadata: MetadataTable | None = None
+        """For conditions on metadata; None in segments that were written by a colindex without them."""
+        if METADATA_FILE in info.files:
+            self.metadata = MetadataTable(self.path / METADATA_FILE, info.files[METADATA_FILE], info.documents)
 
     @property
     def resident_bytes(self) -> dict[str, int]:
@@ -125,6 +132,7 @@ class SegmentReader:
             "postings": self.postings.nbytes,
             "postings_offsets": self.postings_offsets.nbytes,
             "block_checksums": self.block_checksums.nbytes,
+            "filters": 0 if self.metadata is None else self.metadata.resident_bytes,
         }
 
     def external_ids(self, documents: Sequence[int] | NDArray[Any]) -> list[str]:

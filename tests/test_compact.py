@@ -97,6 +97,13 @@ def answers(index: Index) -> list[list[tuple[str, float]]]:
     return [[(hit.id, hit.score) for hit in hits] for hits in found]
 
 
+def chosen(index: Index) -> list[tuple[str, float]]:
+    """The answer among the documents that meet a condition."""
+    hits = index.search("amber cedar", 200, where="number % 3 = 0 AND title <> 'title4' OR id = 'empty'")
+    assert 3 < len(hits) < 40
+    return [(hit.id, hit.score) for hit in hits]
+
+
 def contents(folder: Path) -> dict[str, object]:
     """Everything that is stored of each document, by its id."""
     found: dict[str, object] = {}
@@ -118,12 +125,13 @@ def test_every_answer_is_what_it_was(folder: Path, full: bool) -> None:
     stored = contents(folder)
     with opened(folder) as index:
         before, generation, count = answers(index), index.manifest.generation, len(index)
-        texts = [hit.document for hit in index.search("amber cedar", 200)]
+        texts, filtered = [hit.document for hit in index.search("amber cedar", 200)], chosen(index)
         report = index.compact(full=full)
         assert report.segments_after == len(index.manifest.segments) < report.segments_before
         assert report.generation == index.manifest.generation == generation + len(report.runs) > generation
         assert answers(index) == before
         assert [hit.document for hit in index.search("amber cedar", 200)] == texts
+        assert chosen(index) == filtered
         assert ("doc-7" in index, "doc-8" in index, "tie too" in index) == (True, False, True)
         assert len(index) == report.documents == count
         if full:
