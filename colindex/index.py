@@ -32,7 +32,8 @@ from colindex.explain import Case, Explanation, absent, explain
 from colindex.generation import Generation
 from colindex.inspection import Asked, ask, ask_vectors, inspect
 from colindex.match import Match
-from colindex.params import BuildParams, SearchParams, parse_bytes
+from colindex.params import BuildParams, SearchParams, checked_k, parse_bytes
+from colindex.passages import Unit, checked_unit, documents_to_split, rank_passages
 from colindex.progress import Report, silent
 from colindex.search import search, search_each, search_exact
 from colindex.sources import TextSource, VectorSource
@@ -169,6 +170,7 @@ class Index:
         params: SearchParams | None = None,
         where: str | None = None,
         ids: Iterable[str] | None = None,
+        unit: Unit = "document",
     ) -> list[Hit]:
         """The k best documents for a text. k hits come back if the index holds k documents that may be returned.
 
@@ -178,11 +180,13 @@ class Index:
             params: how to trade recall for work.
             where: a condition on metadata, an SQL expression such as `year >= 2020 AND lang = 'en'`: only documents that meet it.
             ids: only these documents; those that the index does not hold are passed over.
+            unit: `sentence` ranks the documents that match best as a whole, 4 k of them and at least 64, by their best
+                sentence: a hit's score and span are that sentence's.
 
         Raises:
             QueryError: k < 1, the query is no text, the index was opened without an encoder, or `where` is no condition.
         """
-        return self.search_with_stats(query, k, params=params, where=where, ids=ids)[0]
+        return self.search_with_stats(query, k, params=params, where=where, ids=ids, unit=unit)[0]
 
     def search_with_stats(
         self,
@@ -192,12 +196,13 @@ class Index:
         params: SearchParams | None = None,
         where: str | None = None,
         ids: Iterable[str] | None = None,
+        unit: Unit = "document",
     ) -> tuple[list[Hit], SearchStats]:
         """`search`, and what it did stage by stage."""
         start = time.perf_counter()
         vectors = self.encode_query(query)
         seconds = time.perf_counter() - start
-        hits, stats = self.search_vectors_with_stats(vectors, k, params=params, where=where, ids=ids)
+        hits, stats = self.search_vectors_with_stats(vectors, k, params=params, where=where, ids=ids, unit=unit)
         return hits, replace(stats, seconds={"encode": seconds, **stats.seconds})
 
     def search_vectors(
@@ -208,6 +213,7 @@ class Index:
         params: SearchParams | None = None,
         where: str | None = None,
         ids: Iterable[str] | None = None,
+        unit: Unit = "document",
     ) -> list[Hit]:
         """The k best documents for query vectors, float [query tokens, input_dim]; otherwise as `search`.
 
@@ -215,7 +221,7 @@ class Index:
             QueryError: k < 1.
             VectorError: the vectors have another dim than the index, or are not finite.
         """
-        return self.search_vectors_with_stats(query, k, params=params, where=where, ids=ids)[0]
+        return self.search_vectors_with_stats(query, k, params=params, where=where, ids=ids, unit=unit)[0]
 
     def search_vectors_with_stats(
         self,
@@ -225,16 +231,20 @@ class Index:
         params: SearchParams | None = None,
         where: str | None = None,
         ids: Iterable[str] | None = None,
+        unit: Unit = "document",
     ) -> tuple[list[Hit], SearchStats]:
         """`search_vectors`, and what it did stage by stage."""
         params, generation = params or SearchParams(), self._latest()
-        snapshot, k, projected = generation.snapshot, _checked_k(k), generation.projected(query)
-        selection = generation.selection(where, ids)
+        snapshot, k, projected = generation.snapshot, checked_k(k), generation.project(query)
+        selection, by_sentence = generation.selection(where, ids), checked_unit(unit) == "sentence"
+        wanted = documents_to_split(k) if by_sentence else k
         with blas_threads(self._threads):
             if generation.is_exact(params):
-                (ranked,), stats = search_exact(snapshot, [projected], k, selection)
+                (ranked,), stats = search_exact(snapshot, [projected], wanted, selection)
             else:
-                ranked, stats = search(snapshot, projected, k, params, selection)
+                ranked, stats = search(snapshot, projected, wanted, params, selection)
+        if by_sentence:
+            return generation.hits(*rank_passages(snapshot, ranked, projected, k)), stats
         return generation.hits(ranked), stats
 
     def search_batch(
@@ -265,7 +275,7 @@ class Index:
     ) -> list[list[Hit]]:
         """`search_vectors` for several queries; an exact search reads the records once for all of them."""
         params, generation = params or SearchParams(), self._latest()
-        k, projected = _checked_k(k), [generation.projected(query) for query in queries]
+        k, projected = checked_k(k), [generation.project(query) for query in queries]
         selection = generation.selection(where, ids)
         with one_blas_thread():
             if generation.is_exact(params):
@@ -301,7 +311,7 @@ class Index:
         generation, asked = self._latest(), self._asked(query)
         encoder = self._encoder if exact else None
         with blas_threads(self._threads):
-            return inspect(generation, id, asked, generation.projected(asked.vectors), encoder)
+            return inspect(generation, id, asked, generation.project(asked.vectors), encoder)
 
     def explain_missing(
         self,
@@ -319,7 +329,7 @@ class Index:
             QueryError, VectorError: as searching does. An id that the index does not hold is an explanation, no error.
         """
         params, generation, asked = params or SearchParams(), self._latest(), self._asked(query)
-        k, projected, selection = _checked_k(k), generation.projected(asked.vectors), generation.selection(where, ids)
+        k, projected, selection = checked_k(k), generation.project(asked.vectors), generation.selection(where, ids)
         document, every = generation.number_of(id), generation.is_exact(params)
         if document is None:
             return absent(id, k, params)
@@ -377,12 +387,7 @@ class Index:
         return self._changed(delete(self._path, ids, missing_ok=missing_ok))
 
     def compact(self, *, full: bool = False, dry_run: bool = False, progress: Report = silent) -> CompactReport:
-        """Merge small segments and drop deleted documents; every answer stays what it was, bit for bit.
-
-        Args:
-            full: as few segments as there can be, and nothing deleted left, at the cost of writing more anew.
-            dry_run: tell what would be read, written and freed, and do nothing.
-            progress: told of documents as they are written.
+        """Merge small segments and drop deleted documents (`full`: all that can be); no answer changes, to the bit.
 
         Raises:
             CorruptIndexError: what was to be copied is damaged; what has been committed stays.
@@ -442,9 +447,3 @@ class Index:
                 "or pass vectors (search_vectors, add_vectors)."
             )
         return self._encoder
-
-
-def _checked_k(k: object) -> int:
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise QueryError(f"k: expected a whole number of hits, at least 1, got {k!r}.")
-    return k

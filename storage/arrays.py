@@ -4,7 +4,7 @@
    writes them, into memory, so that what they say is what zarr means.
 2. Columns: cold one- or two-dimensional arrays, in shards of 2^20 rows and inner chunks of 8192 rows with codecs
    `bytes, zstd, crc32c`. zarr encodes a shard at a time into memory and `directory.py` writes it (zarr's own store never
-   calls fsync); zarr reads the rows of one document.
+   calls fsync). `verify` reads them with zarr; `columns.py` reads the rows of one document, much sooner.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from colindex.storage.checksums import FileSum
 from colindex.storage.directory import corrupt, write_new_file
 
 __all__ = [
+    "CHUNK_ROWS",
     "METADATA",
+    "SHARD_ROWS",
     "ColumnWriter",
     "group_metadata",
     "plain_metadata",
@@ -30,7 +32,7 @@ __all__ = [
 ]
 
 METADATA = "zarr.json"
-_SHARD_ROWS, _CHUNK_ROWS = 1 << 20, 1 << 13
+SHARD_ROWS, CHUNK_ROWS = 1 << 20, 1 << 13
 _ZSTD_LEVEL = 3
 
 # What zarr and its codecs raise for bytes that are not what they should be.
@@ -79,11 +81,11 @@ class ColumnWriter:
     def append(self, values: NDArray[Any]) -> None:
         """Append rows of the dtype and width given at the start."""
         while len(values):
-            part = values[: _SHARD_ROWS - self._waiting]
+            part = values[: SHARD_ROWS - self._waiting]
             self._pending.append(np.array(part, self._dtype))
             self._waiting += len(part)
             values = values[len(part) :]
-            if self._waiting == _SHARD_ROWS:
+            if self._waiting == SHARD_ROWS:
                 self._write_shard()
 
     def finish(self) -> dict[str, FileSum]:
@@ -104,7 +106,7 @@ class ColumnWriter:
         )
         array[:] = values
         first = "/".join(["c", "0", *("0" for _ in self._tail)])
-        name = "/".join(["c", str(self._rows // _SHARD_ROWS), *("0" for _ in self._tail)])
+        name = "/".join(["c", str(self._rows // SHARD_ROWS), *("0" for _ in self._tail)])
         self._sums[name] = write_new_file(self._folder / name, store[first].to_bytes())
         self._rows += self._waiting
         self._pending, self._waiting = [], 0
@@ -113,8 +115,8 @@ class ColumnWriter:
         from zarr.codecs import Crc32cCodec, ZstdCodec
 
         return {
-            "shards": (_SHARD_ROWS, *self._tail),
-            "chunks": (_CHUNK_ROWS, *self._tail),
+            "shards": (SHARD_ROWS, *self._tail),
+            "chunks": (CHUNK_ROWS, *self._tail),
             "compressors": [ZstdCodec(level=_ZSTD_LEVEL), Crc32cCodec()],
             "filters": None,
             "fill_value": 0,

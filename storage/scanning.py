@@ -17,11 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from colindex.storage.arrays import METADATA, read_column
+from colindex.storage.arrays import METADATA
 from colindex.storage.checksums import BLOCK_BYTES, block_checksums
+from colindex.storage.columns import read_rows
 from colindex.storage.directory import corrupt, read_exactly
 from colindex.storage.plain import read_json, read_plain, within
-from colindex.storage.segments import SegmentReader
+from colindex.storage.segments import COLUMNS, SegmentReader
 
 __all__ = ["Part", "inspection_columns", "read_records", "scan"]
 
@@ -122,9 +123,11 @@ def _part(
     source_rows, source = _chosen_rows(source_edges, live)
     records = read_records(reader, int(edges[0]), int(edges[-1]))[rows]
     numbers = (first + np.flatnonzero(live)).tolist()
+    folder, (begin, end) = reader.path / "inspection", source_edges[[0, -1]].tolist()
     columns = {
-        name: read_column(reader.path / "inspection" / name, int(source_edges[0]), int(source_edges[-1]))[source_rows]
-        for name in sorted(inspection_columns(reader.info.files) - {"source_offsets"})
+        name: read_rows(folder / name, begin, end, width)[source_rows]
+        for name, width in COLUMNS.items()
+        if name in inspection_columns(reader.info.files)
     }
     return Part(
         records=records,

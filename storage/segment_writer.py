@@ -30,13 +30,10 @@ from colindex.storage.entries import EntryWriter, compress, encode_id
 from colindex.storage.errors import StorageError
 from colindex.storage.metadata import METADATA_FILE, MetadataWriter
 from colindex.storage.plain import below, write_plain
-from colindex.storage.segments import MAX_DOCUMENTS, PARTS, SegmentInfo, segment_path
+from colindex.storage.segments import COLUMNS, MAX_DOCUMENTS, PARTS, SegmentInfo, segment_path
 from colindex.storage.shards import RecordWriter
 
 __all__ = ["SegmentWriter"]
-
-_COLUMNS = {"token_ids": None, "spans": 2, "pool_map": None}
-"""Inspection columns, and the width of those that have one."""
 
 
 class SegmentWriter:
@@ -204,7 +201,7 @@ class SegmentWriter:
         if self._columns is None:
             self._pooled = batch.source_offsets is not None
             folder = self._path / "inspection"
-            self._columns = {name: ColumnWriter(folder / name, np.int32, _COLUMNS[name]) for name in batch.columns}
+            self._columns = {name: ColumnWriter(folder / name, np.int32, COLUMNS[name]) for name in batch.columns}
         for name, column in self._columns.items():
             column.append(np.asarray(batch.columns[name]))
 
@@ -250,7 +247,7 @@ class _Batch:
         if tokens and int(self.centroids.max()) >= n_centroids:
             raise StorageError(f"append: expected centroids below {n_centroids}, got {int(self.centroids.max())}.")
         for name, column in self.columns.items():
-            width = _COLUMNS[name]
+            width = COLUMNS[name]
             _expect(name, column.shape, (int(self.source[-1]), *(() if width is None else (width,))))
 
 

@@ -21,18 +21,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from colindex.storage.arrays import METADATA, read_column
+from colindex.storage.arrays import METADATA
 from colindex.storage.checksums import FileSum
+from colindex.storage.columns import read_rows
 from colindex.storage.directory import corrupt, read_exactly
 from colindex.storage.entries import EntryReader, decode_id, decompress, encode_id
 from colindex.storage.metadata import METADATA_FILE, MetadataTable
 from colindex.storage.plain import read_plain, within
 from colindex.storage.shards import ShardFile, find_shards
 
-__all__ = ["MAX_DOCUMENTS", "PARTS", "Inspection", "SegmentInfo", "SegmentReader", "segment_path"]
+__all__ = ["COLUMNS", "MAX_DOCUMENTS", "PARTS", "Inspection", "SegmentInfo", "SegmentReader", "segment_path"]
 
 MAX_DOCUMENTS = 65_536
 """Documents of a segment: their numbers are uint16 in postings."""
+
+COLUMNS = {"token_ids": None, "spans": 2, "pool_map": None}
+"""Inspection columns, and the width of those that have one."""
 
 PARTS = ("records", "offsets", "postings", "block_checksums", "ids", "documents", "inspection", "metadata")
 """What the bytes of a segment are counted by."""
@@ -181,18 +185,14 @@ class SegmentReader:
             raise IndexError(f"document {number} of a segment with {self.info.documents}")
         start, stop = self._source_bounds(number, pooled="source_offsets" in names)
         columns = {
-            name: read_column(self.path / "inspection" / name, start, stop) if stop > start else None
-            for name in ("token_ids", "spans", "pool_map")
+            name: read_rows(self.path / "inspection" / name, start, stop, width)
+            for name, width in COLUMNS.items()
             if name in names
         }
-        empty = {"token_ids": (0,), "spans": (0, 2), "pool_map": (0,)}
-        arrays = {
-            name: np.empty(empty[name], np.int32) if column is None else column for name, column in columns.items()
-        }
-        pool_map = arrays.get("pool_map")
+        pool_map = columns.get("pool_map")
         return Inspection(
-            token_ids=arrays.get("token_ids"),
-            spans=arrays.get("spans"),
+            token_ids=columns.get("token_ids"),
+            spans=columns.get("spans"),
             pool_map=np.arange(stop - start, dtype=np.int32) if pool_map is None else pool_map,
         )
 

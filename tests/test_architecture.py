@@ -37,6 +37,7 @@ IMPORTERS = {
     "rich": ["cli/*"],
     "scipy": ["colindex/kernels/reference/ward.py"],
     "sentence_transformers": ["colindex/checkpoints.py"],
+    "sentencex": ["colindex/sentences.py"],
     "threadpoolctl": ["*"],
     "torch": ["colindex/checkpoints.py"],
     "transformers": ["colindex/checkpoints.py"],
