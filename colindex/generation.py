@@ -92,8 +92,9 @@ class Generation:
         return self.catalog.manifest()
 
     def close(self) -> None:
-        """Close the files and give the memory back; closing twice is fine."""
+        """Close the files, give the memory back, and let go of the folders but for hits that are held; closing twice is fine."""
         self._release()
+        self.pins = Pins(())
 
     def locate(self, id_: str) -> tuple[int, int] | None:
         """Position of the segment and number within it of a document; None where the generation does not hold it."""

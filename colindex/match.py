@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,11 @@ from colindex.errors import QueryError
 from colindex.sentences import sentences
 from colindex.spans import Span, checked_spans, rank_spans
 from colindex.types import Document
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from colindex.views.comparison import Comparison
 
 __all__ = ["Contribution", "Match"]
 
@@ -113,3 +120,40 @@ class Match:
         if stop > start:
             return self.document.content[start:stop]
         return "" if self.names is None else self.names[token]
+
+    def compare(self, other: Match, names: tuple[str, str] | None = None) -> Comparison:
+        """This match beside another of the same query: another document, or the same one in another index.
+
+        Raises:
+            ParameterError: the other is a match of another query.
+        """
+        from colindex.views.comparison import compare
+
+        return compare(self, other, names)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON holds; `colindex.views.data` describes them."""
+        from colindex.views.data import match_data
+
+        return match_data(self)
+
+    def to_html(self, path: str | Path) -> None:
+        """Write a page that needs nothing else: the highlighted document, the contributions and a heatmap."""
+        from colindex.views.html import match_page
+
+        Path(path).write_bytes(match_page(self).encode())
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw a heatmap, query tokens x the document tokens that matter, on `ax` or a new figure.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+        """
+        from colindex.views.plot import heatmap
+
+        return heatmap(self, ax)
+
+    def _repr_html_(self) -> str:
+        from colindex.views.html import match_fragment
+
+        return match_fragment(self)
