@@ -57,9 +57,9 @@ inline std::size_t project_room(int input_dim, std::size_t stride) { return 7 * 
 inline std::size_t ward_width(int n) { return (static_cast<std::size_t>(n) + 15) / 16 * 16; }
 inline std::size_t ward_stride(int n) { return ward_width(n) + 8; }
 
-// Bytes of working memory beside the distances: six doubles a vector, the vectors packed, zeros, six rows of products.
+// Bytes of working memory beside the distances: seven doubles a vector, the vectors packed, zeros, six rows of products.
 inline std::size_t ward_room(int n, int dim) {
-    return ward_width(n) * (6 * sizeof(double) + (dim + 7) * sizeof(float));
+    return ward_width(n) * (7 * sizeof(double) + (dim + 7) * sizeof(float));
 }
 
 struct BuildKernels {
