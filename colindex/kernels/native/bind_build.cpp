@@ -132,14 +132,14 @@ void project(const py::array& vectors, bool half, const Array<double>& columns, 
     const ProjectCall call{vectors.data(),
                            half,
                            static_cast<std::size_t>(projected.shape(0)),
-                           static_cast<int>(columns.shape(0)),
+                           static_cast<int>(columns.shape(1)),
                            static_cast<int>(projected.shape(1)),
                            columns.data(),
-                           static_cast<std::size_t>(columns.shape(1)),
+                           static_cast<std::size_t>(columns.shape(0)),
                            unit,
                            projected.mutable_data()};
     py::gil_scoped_release released;
-    const Room room(project_room(call.input_dim, call.stride) * sizeof(double));
+    const Room room(project_room(call.input_dim, call.tiles) * sizeof(double));
     kernels().project(call, static_cast<double*>(room.data()));
 }
 
