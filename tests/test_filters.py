@@ -343,16 +343,16 @@ def test_what_is_added_later_may_bring_columns(tmp_path: Path) -> None:
         assert len(index.search("amber", k=50, where="lang IS NULL AND number < 50")) == 20
 
 
-@pytest.mark.parametrize("version", ["format-v1", "format-v2"])
-def test_a_segment_of_an_older_colindex_says_how_to_get_metadata(version: str, tmp_path: Path) -> None:
+def test_an_index_of_format_1_says_how_to_get_metadata(tmp_path: Path) -> None:
     path = tmp_path / "text.colindex"
-    shutil.copytree(GOLDEN / version / "text.colindex", path)
+    shutil.copytree(GOLDEN / "format-v1" / "text.colindex", path)
     with Index.open(path, encoder=WordEncoder()) as index:
-        segments = index._open.snapshot.segments
-        if all(each.metadata is None for each in segments):
-            assert columns(each.metadata for each in segments) == ()
-            with pytest.raises(FilterError, match="run `colindex compact --full` to give it one"):
-                index.search("amber cedar", where="number > 3")
+        assert len(index.search("amber cedar", ids=["doc-7"])) == 1
+        with pytest.raises(FilterError, match="run `colindex compact --full` to give it one"):
+            index.search("amber cedar", where="number > 3")
+        index.add([Document("new", "amber")])
+        with pytest.raises(FilterError, match=r"000001\.zarr: .* older colindex"):
+            index.search("amber cedar", where="number > 3")
 
 
 def test_segments_without_metadata_are_read_from_old_manifests(tmp_path: Path) -> None:
