@@ -18,7 +18,6 @@ from colindex import BuildParams, Document, Index, SearchParams, TokenBatch
 from colindex.compact import compact
 from colindex.errors import CorruptIndexError, DiskSpaceError, IndexLockedError, IndexNotFoundError
 from colindex.progress import Progress
-from colindex.storage import catalog as catalog_module
 from colindex.storage import directory, scanning
 from colindex.storage.catalog import Catalog
 from colindex.storage.layout import stray_paths
@@ -331,7 +330,6 @@ class FullDisk(FaultyOperations):
 def with_operations(monkeypatch: pytest.MonkeyPatch, operations: FaultyOperations, act: Callable[[], object]) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(directory, "operations", operations)
-        patch.setattr(catalog_module, "operations", operations)
         act()
 
 
