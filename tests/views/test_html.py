@@ -253,21 +253,23 @@ def test_pages_of_long_texts_and_queries_are_bounded_and_say_what_is_left_out() 
 
 
 def _colours(style: str, scheme: str) -> dict[str, tuple[float, ...]]:
-    """The colours of a scheme, and the strongest highlight on its paper."""
-    (block_,) = {
-        found for found in re.findall(r"--ink:[^}]*?color-scheme: \w+;", style) if f"color-scheme: {scheme};" in found
-    } or {""}
-    found = {
-        name: tuple(
-            int(value[at : at + len(value) // 3] * (6 // len(value)), 16)
-            for at in range(0, len(value), len(value) // 3)
-        )
-        for name, value in re.findall(r"--([\w-]+): #([0-9a-f]+);", block_)
+    """The colours of a scheme, the same by the system's setting and by a notebook's, and the strongest highlight on paper."""
+    blocks = [found for found in re.findall(r"--ink:[^}]*?color-scheme: \w+;", style) if f"scheme: {scheme};" in found]
+    named = [dict(re.findall(r"--([\w-]+): ([^;]+);", block_)) for block_ in blocks]
+    assert len(named) == 2
+    assert named[0] == named[1]
+    found: dict[str, tuple[float, ...]] = {
+        name: _rgb(value) for name, value in named[0].items() if value.startswith("#")
     }
-    hit = [float(part) for part in re.findall(r"--hit: ([\d ]+);", block_)[0].split()]
-    most = float(re.findall(r"--most: ([\d.]+);", block_)[0])
+    most = float(named[0]["most"])
+    hit = [float(part) for part in named[0]["hit"].split()]
     found["highlight"] = tuple(most * a + (1 - most) * b for a, b in zip(hit, found["paper"], strict=True))
     return found
+
+
+def _rgb(value: str) -> tuple[float, ...]:
+    digits = value[1:] if len(value) == 7 else "".join(digit * 2 for digit in value[1:])
+    return tuple(int(digits[at : at + 2], 16) for at in (0, 2, 4))
 
 
 def _contrast(first: tuple[float, ...], second: tuple[float, ...]) -> float:
@@ -288,8 +290,5 @@ def test_texts_can_be_read_in_dark_and_light(scheme: str) -> None:
     colour = _colours(style, scheme)
     pairs = [("ink", "paper"), ("ink", "highlight"), ("ink", "panel"), ("soft", "paper"), ("soft", "panel")]
     pairs += [("strong-ink", "strong"), ("better", "paper"), ("worse", "paper"), ("worse", "panel")]
-    assert {
-        pair: _contrast(colour[pair[0]], colour[pair[1]])
-        for pair in pairs
-        if _contrast(colour[pair[0]], colour[pair[1]]) < 4.5
-    } == {}
+    contrasts = {pair: _contrast(colour[pair[0]], colour[pair[1]]) for pair in pairs}
+    assert {pair: contrast for pair, contrast in contrasts.items() if contrast < 4.5} == {}
