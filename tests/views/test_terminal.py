@@ -6,6 +6,7 @@ import io
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
@@ -92,3 +93,11 @@ def test_a_comparison_shows_both_and_the_differences() -> None:
     assert "doc-2: " in text
     difference = second.score - first.score
     assert f"{'+' if difference > 0 else '−'}{abs(difference):.3f}" in text
+
+
+def test_a_token_that_others_cut_is_numbered_once_at_its_end() -> None:
+    match = made_match("abcdef", "a")
+    spans, stored = np.array([[0, 6], [2, 4]], np.int32), np.array([0, 1], np.int32)
+    similarities = np.array([[0.9, 0.1]], np.float32)
+    cut = replace(match, similarities=similarities, score=0.9, exact=None, stored=stored, spans=spans)
+    assert "\nabcdef¹\n" in re.sub(" +\n", "\n", printed(match_view(cut)))
