@@ -26,7 +26,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from colindex.codebook import Codebook
-from colindex.errors import DocumentNotFoundError, DuplicateIdError, EncoderMismatchError, IndexLockedError
+from colindex.errors import (
+    DiskSpaceError,
+    DocumentNotFoundError,
+    DuplicateIdError,
+    EncoderMismatchError,
+    IndexLockedError,
+    IndexReadOnlyError,
+)
 from colindex.fingerprint import fingerprint_difference
 from colindex.progress import Progress, Report, silent
 from colindex.segmenting import BESIDE_THE_RECORD, write_segments
@@ -83,7 +90,7 @@ def add(
         DuplicateIdError: an id is in the index, unless `replace`, or comes twice.
         EncoderMismatchError: the index was built by another encoder, or from vectors.
         CorpusError, InputError, InvalidIdError, VectorError: bad documents.
-        DiskSpaceError, IndexLockedError, IndexNotFoundError, IndexNotBuiltError, CorruptIndexError
+        DiskSpaceError, IndexLockedError, IndexReadOnlyError, IndexNotFoundError, IndexNotBuiltError, CorruptIndexError
     """
     seconds: dict[str, float] = {}
     with writing(path) as catalog, _spool(path) as spool:
@@ -126,7 +133,7 @@ def delete(path: Path, ids: Iterable[str], *, missing_ok: bool = False, dry_run:
     Raises:
         DocumentNotFoundError: an id is not in the index, unless `missing_ok`.
         InvalidIdError: an id that no index can hold.
-        DiskSpaceError, IndexLockedError, IndexNotFoundError, IndexNotBuiltError, CorruptIndexError
+        DiskSpaceError, IndexLockedError, IndexReadOnlyError, IndexNotFoundError, IndexNotBuiltError, CorruptIndexError
     """
     seconds: dict[str, float] = {}
     with writing(path) as catalog:
@@ -176,7 +183,7 @@ def writing(path: Path) -> Iterator[Catalog]:
 
 def tidy(path: Path) -> None:
     """Remove what only earlier generations name and no reader holds any more, unless somebody is writing."""
-    with suppress(IndexLockedError), writing(path):
+    with suppress(DiskSpaceError, IndexLockedError, IndexReadOnlyError), writing(path):
         pass
 
 

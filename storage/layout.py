@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from colindex.storage.lmdb_guard import DATA, RECORD
+from colindex.storage.lmdb_guard import DATA, LOCK_FILE, RECORD
 from colindex.storage.lock import LOCK_NAME
 from colindex.storage.manifest import Manifest
 from colindex.storage.tombstones import FOLDER as TOMBSTONES
@@ -36,7 +36,7 @@ def stray_paths(index_path: Path, manifest: Manifest | None) -> list[Path]:
 
     A folder appears once if all of it is stray; inside the segments and codebooks that are named, single files appear.
     """
-    named = {LOCK_NAME} | {f"catalog.lmdb/{name}" for name in (DATA, RECORD, "lock.mdb")}
+    named = {LOCK_NAME} | {f"catalog.lmdb/{name}" for name in (DATA, LOCK_FILE, RECORD)}
     if manifest is not None:
         named |= {f"{manifest.codebook}.zarr/{name}" for name in manifest.codebook_files}
         for segment in manifest.segments:
