@@ -84,7 +84,7 @@ def candidate_shares(
         snapshot = index._open.snapshot
         for query, wanted in zip(queries, exact, strict=True):
             projected = snapshot.codebook.project(query)
-            gathered = gather_candidates(snapshot, projected, SearchParams().nprobe, max(DEPTHS))
+            gathered = gather_candidates(snapshot, projected, SearchParams().nprobe, max(DEPTHS), snapshot.live)
             segments, local = snapshot.locate(gathered.documents)
             names = [snapshot.segments[s].external_ids([n])[0] for s, n in zip(segments, local, strict=True)]
             for depth, values in shares.items():

@@ -59,11 +59,43 @@ The same rows in three formats.
 
 `--stats` writes one JSON object a query to stderr: the seconds of each stage, candidates, bytes read, cache hits.
 
+## Results of `inspect`
+
+- `table`: the contributions of the query tokens, which add up to the score, then the text. What contributes is underlined and
+  followed by the numbers of its query tokens; a pooled vector stands for several tokens, all of which are marked.
+- `json`: one object a query, `{"id", "score", "exact_score", "query", "query_tokens", "document", "content", "tokens",
+  "contributions", "similarities", "exact"}`. `tokens` are those of the document, `{"text", "span", "token_id", "stored"}`, with
+  character offsets in `content`; `contributions` has one object a query token, `{"query_token", "token", "stored", "tokens",
+  "texts", "score", "share", "exact"}`, whose `score`s add up to the score; `similarities` has a row for each query token and a
+  column for each stored vector. `exact` and `exact_score` are of the vectors before quantization, or null.
+- Comparisons as `json`: `{"names", "matches", "difference", "differences"}`, the second less the first.
+
+A page (`--html`) needs no network and no other file; it follows the browser's dark or light mode.
+
 ## Results of `eval`
 
 With `--format json` one object: `{"ndcg@10", "recall@100", "mrr@10", "queries", "latency_ms": {"p50", "p95", "p99"},
 "encode_ms": {"p50", "p95", "p99"}}`. `latency_ms` is the time of the index alone, `encode_ms` that of the encoder.
 Metrics are computed by ir-measures over the queries that have judgements, on the order in which documents were returned.
+
+## Changes
+
+`add`, `delete` and `compact` are one commit each: all of it is done, or nothing, whenever they are interrupted. With
+`--format json` they print one object: `{"generation", "documents", "added", "replaced", "deleted", "tokens", "bytes",
+"seconds": {stage: ..}, "dry_run"}`; `documents` is what the index holds afterwards, `tokens` and `bytes` what was written.
+One command writes an index at a time; a second one says who the first is. Searches go on meanwhile.
+
+## Backups
+
+An index that nobody writes can be copied with any tool. One that may be written meanwhile cannot: a commit in the middle of
+`cp -r` gives a folder that is neither before nor after it. Use one of
+
+- `colindex export INDEX COPY --as-index`: the files of the newest generation, each compared with its checksum while it is copied,
+  and a catalog of their own. The copy is an index and opens at once.
+- `colindex export INDEX COPY` (or `COPY.tar.zst`): plain zarr and JSON lines that anybody can read, and that
+  `colindex import` makes an index of again, with the same answers to the last bit. A README.txt in it explains the layout.
+
+Both hold the generation that they copy, so that a writer may go on, and appear whole or not at all.
 """
 
 

@@ -104,7 +104,7 @@ def add(
         needed = ingested.tokens * (codebook.layout.record_bytes + BESIDE_THE_RECORD)
         require_space(path, needed, "adding these documents")
         if dry_run:
-            return _foreseen(manifest, ingested, replaced, needed)
+            return _foreseen(manifest, ingested, replaced, needed, seconds)
         with _timed(seconds, "encode"):
             segments = _segments(path, manifest, source, spool, codebook, ingested, progress)
         with _timed(seconds, "commit"):
@@ -274,7 +274,9 @@ def _new_ids(spool: Spool, segments: list[SegmentInfo]) -> Iterator[tuple[str, i
     return ((id_, *place) for id_, place in zip(ids, places, strict=True))
 
 
-def _foreseen(manifest: Manifest, ingested: Ingested, replaced: Places, needed: int) -> ChangeReport:
+def _foreseen(
+    manifest: Manifest, ingested: Ingested, replaced: Places, needed: int, seconds: Mapping[str, float]
+) -> ChangeReport:
     count = _count(replaced)
     return ChangeReport(
         generation=manifest.generation,
@@ -283,6 +285,7 @@ def _foreseen(manifest: Manifest, ingested: Ingested, replaced: Places, needed: 
         replaced=count,
         tokens=ingested.tokens,
         bytes=needed,
+        seconds=seconds,
         dry_run=True,
     )
 

@@ -146,6 +146,10 @@ class Encoder:
         vectors: NDArray[np.float32] = self.encode_queries([text]).vectors
         return vectors
 
+    def vocabulary(self, token_ids: NDArray[np.int32]) -> tuple[str, ...]:
+        """What the tokenizer calls some vocabulary ids, int32 [n]: `[MASK]`, `dune`, `##s`."""
+        return tuple(map(str, self._checkpoint.tokenizer.convert_ids_to_tokens(token_ids.tolist())))
+
     def _pools(self, task: str) -> bool:
         return any(module.applies_to(task) for module in self._checkpoint.modules("BaseTokenPooling"))
 

@@ -19,8 +19,6 @@ PyLate > 1.3.4; the order of clusters is ours.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,7 +26,7 @@ from colindex.errors import ParameterError
 from colindex.kernels.chosen import ward_labels
 from colindex.types import PooledBatch, SourceTokens, TokenBatch
 
-__all__ = ["pool"]
+__all__ = ["merge", "pool"]
 
 UNIT_TOLERANCE = 2e-3
 """How far from 1 the length of a unit vector may lie after a trip through float16."""
@@ -63,7 +61,7 @@ def pool(batch: TokenBatch, factor: int, protected: int = 1) -> PooledBatch:
         vectors = batch.vectors[start:stop].astype(np.float32)
         stored[start:stop] = _stored_vector_of_each_token(vectors, factor, protected)
         first = np.unique(stored[start:stop], return_index=True)[1]
-        means.append(_means(vectors, stored[start:stop], first))
+        means.append(merge(vectors, stored[start:stop]))
         firsts.append(start + first)
         lengths[position] = len(first)
     source = SourceTokens(offsets=batch.offsets, stored=stored, token_ids=batch.token_ids, spans=batch.spans)
@@ -84,9 +82,18 @@ def _stored_vector_of_each_token(vectors: NDArray[np.float32], factor: int, prot
     return np.concatenate(labels)
 
 
-def _means(vectors: NDArray[np.float32], stored: NDArray[np.int32], first: NDArray[Any]) -> NDArray[np.float32]:
-    """Steps 3 and 4 for one document: float32 [stored vectors, dim]."""
-    sizes = np.bincount(stored, minlength=len(first))
+def merge(vectors: NDArray[np.float32], stored: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Steps 3 and 4 for one document.
+
+    Args:
+        vectors: float32 [tokens, dim].
+        stored: int32 [tokens], the stored vector of each token; every number from 0 to the largest is taken.
+
+    Returns:
+        float32 [stored vectors, dim].
+    """
+    first = np.unique(stored, return_index=True)[1]
+    sizes = np.bincount(stored)
     sums = np.zeros((len(first), vectors.shape[1]), dtype=np.float32)
     np.add.at(sums, stored, vectors)
     means = (sums / sizes[:, None]).astype(np.float32)

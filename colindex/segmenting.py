@@ -19,7 +19,7 @@ from pathlib import Path
 from colindex.codebook import Codebook
 from colindex.params import BuildParams, parse_bytes
 from colindex.sources import Source
-from colindex.spool import CHUNK_VECTOR_BYTES, Spool, encode_document
+from colindex.spool import CHUNK_VECTOR_BYTES, Spool, decode_document, encode_document
 from colindex.storage.directory import remove_tree
 from colindex.storage.segment_writer import SegmentWriter
 from colindex.storage.segments import MAX_DOCUMENTS, SegmentInfo, segment_path
@@ -132,6 +132,7 @@ def _payloads(source: Source, spool: Spool, number: int, batch: PooledBatch) -> 
 def _append(writer: SegmentWriter, batch: PooledBatch, coded: CodedBatch, payloads: list[bytes]) -> None:
     """Append one chunk."""
     tokens, source = batch.tokens, batch.source
+    documents = [decode_document(payload) for payload in payloads]
     writer.append(
         coded.records,
         coded.centroids,
@@ -142,4 +143,6 @@ def _append(writer: SegmentWriter, batch: PooledBatch, coded: CodedBatch, payloa
         spans=tokens.spans if source is None else source.spans,
         source_offsets=None if source is None else source.offsets,
         pool_map=None if source is None else source.stored,
+        titles=[document.title for document in documents],
+        metadata=[document.metadata for document in documents],
     )

@@ -178,7 +178,12 @@ class Catalog:
                 yield bytes(key).decode(), segment, document
 
     def commit(
-        self, manifest: Manifest, new_ids: Iterable[tuple[str, int, int]], removed_ids: Iterable[str] = ()
+        self,
+        manifest: Manifest,
+        new_ids: Iterable[tuple[str, int, int]],
+        removed_ids: Iterable[str] = (),
+        *,
+        first: bool = False,
     ) -> None:
         """Make a generation the latest, durably: its manifest and where its ids are, in one transaction.
 
@@ -186,6 +191,7 @@ class Catalog:
             manifest: its generation is one more than this catalog's; every file that it names is durable already.
             new_ids: external id, segment number and document number; an id that exists moves.
             removed_ids: ids that lead nowhere from now on; one that is new as well stays.
+            first: of a copy: nothing was committed here before, and the generation keeps its number.
 
         Raises:
             StorageError: the catalog was opened for reading, or the generation is not the next one.
@@ -194,7 +200,7 @@ class Catalog:
         """
         if not self._writable:
             raise StorageError(f"{self._path}: opened for reading; open it with Catalog.open_writer to commit.")
-        if manifest.generation != self.generation + 1:
+        if manifest.generation != self.generation + 1 and not (first and self.generation == 0):
             raise StorageError(
                 f"{self._path}: expected generation {self.generation + 1}, got {manifest.generation}; "
                 "make the next manifest from the latest one."

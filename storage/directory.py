@@ -29,6 +29,7 @@ __all__ = [
     "corrupt",
     "disk_full",
     "free_bytes",
+    "fsync_file",
     "fsync_folder",
     "fsync_tree",
     "full_disk_is_said",
@@ -142,6 +143,11 @@ def fsync_tree(path: Path) -> None:
 
 def fsync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
+    _fsync_path(path)
+
+
+def fsync_file(path: Path) -> None:
+    """Make the bytes of a file durable."""
     _fsync_path(path)
 
 

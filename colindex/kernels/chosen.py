@@ -6,12 +6,20 @@ it is, and `MISSING` why it is not the native one.
 
 from __future__ import annotations
 
-from colindex.kernels.reference import best, decode_records, decode_trellis, invert, maxsim, trellis_states
+from colindex.kernels.reference import (
+    best,
+    decode_records,
+    decode_trellis,
+    grid_columns,
+    invert,
+    maxsim,
+    trellis_states,
+)
 
 try:
     from colindex.kernels.native import _native
     from colindex.kernels.native.build import add_rows, encode_residuals, encode_trellis, nearest, project, ward_labels
-    from colindex.kernels.native.search import gather, score_records, top_centroids
+    from colindex.kernels.native.search import gather, score_records, similarities, top_centroids
 except ImportError as error:
     from colindex.kernels.reference import (
         add_rows,
@@ -21,6 +29,7 @@ except ImportError as error:
         nearest,
         project,
         score_records,
+        similarities,
         top_centroids,
         ward_labels,
     )
@@ -39,11 +48,13 @@ __all__ = [
     "encode_residuals",
     "encode_trellis",
     "gather",
+    "grid_columns",
     "invert",
     "maxsim",
     "nearest",
     "project",
     "score_records",
+    "similarities",
     "top_centroids",
     "trellis_states",
     "ward_labels",

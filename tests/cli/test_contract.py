@@ -37,7 +37,8 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_commands() -> None:
-    assert sorted(main.commands) == ["build", "eval", "info", "search", "verify"]
+    names = ["add", "build", "delete", "eval", "export", "import", "info", "inspect", "search", "verify"]
+    assert sorted(main.commands) == names
 
 
 @each_command
@@ -97,10 +98,22 @@ def test_version() -> None:
         ["search", "x", "query", "--format", "xml"],
         ["search", "x", "query", "--nprobe", "0"],
         ["search", "x", "  "],
+        ["inspect", "x", "query"],
+        ["inspect", "x", "  ", "id"],
+        ["inspect", "x", "query", "id", "--format", "xml"],
+        ["inspect", "x", "query", "id", "--threads", "0"],
         ["info"],
         ["info", "x", "--system"],
         ["eval", "x"],
         ["verify"],
+        ["add", "x"],
+        ["add", "x", "no-such-file.jsonl"],
+        ["add", "x", "-", "--threads", "0"],
+        ["delete", "x"],
+        ["delete", "x", "doc-1", "--from", "-"],
+        ["delete", "x", "--from", "no-such-file"],
+        ["export", "x"],
+        ["import", "no-such-folder", "x"],
     ],
 )
 def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
@@ -110,7 +123,18 @@ def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
     assert "Usage: " in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [["search", "gone", "query"], ["info", "gone"], ["verify", "gone"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["search", "gone", "query"],
+        ["inspect", "gone", "query", "id"],
+        ["info", "gone"],
+        ["verify", "gone"],
+        ["add", "gone", "-"],
+        ["delete", "gone", "doc-1"],
+        ["export", "gone", "x"],
+    ],
+)
 def test_an_index_that_is_not_there(run: Run, tmp_path: Path, arguments: list[str]) -> None:
     command, _, *rest = arguments
     result = run(command, tmp_path / "gone", *rest)

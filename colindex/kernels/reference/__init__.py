@@ -5,9 +5,10 @@ from colindex.kernels.reference.codes import decode_records, decode_trellis, enc
 from colindex.kernels.reference.gather import gather, invert
 from colindex.kernels.reference.maxsim import maxsim
 from colindex.kernels.reference.probe import best, top_centroids
-from colindex.kernels.reference.project import project
+from colindex.kernels.reference.project import grid_columns, project
 from colindex.kernels.reference.refine import score_records
 from colindex.kernels.reference.residuals import encode_residuals
+from colindex.kernels.reference.similarities import similarities
 from colindex.kernels.reference.ward import ward_labels
 
 __all__ = [
@@ -18,11 +19,13 @@ __all__ = [
     "encode_residuals",
     "encode_trellis",
     "gather",
+    "grid_columns",
     "invert",
     "maxsim",
     "nearest",
     "project",
     "score_records",
+    "similarities",
     "top_centroids",
     "trellis_states",
     "ward_labels",

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["maxsim"]
+__all__ = ["blocks_of", "maxsim"]
 
 _WIDTH = 32
 _BLOCKS = 256
@@ -37,7 +37,7 @@ def maxsim(query: NDArray[np.float32], vectors: NDArray[np.float32], offsets: ND
     present = np.flatnonzero(lengths)
     scores = np.full(len(lengths), -np.inf, np.float32)
     scores[present] = 0
-    rows, owners = _blocks(offsets[:-1][present], lengths[present])
+    rows, owners = blocks_of(offsets[:-1][present], lengths[present])
     for start in range(0, len(query), _QUERY_TOKENS):
         tokens = np.ascontiguousarray(query[start : start + _QUERY_TOKENS].T)  # [dim, tokens]
         maxima = np.full((len(present), tokens.shape[1]), -np.inf, np.float32)
@@ -48,7 +48,7 @@ def maxsim(query: NDArray[np.float32], vectors: NDArray[np.float32], offsets: ND
     return scores
 
 
-def _blocks(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def blocks_of(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The rows of each block, int64 [blocks, 32], and the document each block belongs to, int64 [blocks]."""
     counts = -(-lengths // _WIDTH)
     owners = np.repeat(np.arange(len(lengths)), counts)
