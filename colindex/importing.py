@@ -205,8 +205,12 @@ class _Segments:
             offsets - offsets[0],
             [document.id for document in documents],
             [encode_document(document) for document in documents],
+            token_ids=columns.get("token_ids"),
+            spans=columns.get("spans"),
             source_offsets=source - source[0] if part.pooled else None,
-            **columns,
+            pool_map=columns.get("pool_map"),
+            titles=[document.title for document in documents],
+            metadata=[document.metadata for document in documents],
         )
         self._part, self.documents = part, last
 

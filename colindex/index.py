@@ -4,7 +4,8 @@
 2. `open` opens the newest generation (`colindex.generation`), which the handle keeps until `reopen`.
 3. Searching takes a generation and the documents of it that may be returned (`colindex.selection`), and ranks those
    (`colindex.search`).
-4. `add`, `upsert`, `delete` and `compact` commit the next generation (`colindex.change`), and move this handle to it.
+4. `add`, `upsert`, `delete` and `compact` commit the next generation (`colindex.change`, `colindex.compact`), and move
+   this handle to it.
 
 Nothing is ever written by opening or searching.
 """
@@ -17,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +26,13 @@ from numpy.typing import NDArray
 from colindex.budget import IndexStats
 from colindex.build import BuildReport, build
 from colindex.change import ChangeReport, add, delete, tidy
+from colindex.compact import CompactReport, compact
 from colindex.errors import ParameterError, QueryError
 from colindex.explain import Case, Explanation, absent, explain
 from colindex.generation import Generation
 from colindex.inspection import Asked, ask, ask_vectors, inspect
 from colindex.match import Match
-from colindex.params import BuildParams, SearchParams, parse_bytes
+from colindex.params import BuildParams, SearchParams, checked_k, parse_bytes
 from colindex.passages import Unit, checked_unit, documents_to_split, rank_passages
 from colindex.progress import Report, silent
 from colindex.search import search, search_each, search_exact
@@ -40,6 +42,8 @@ from colindex.threads import blas_threads, one_blas_thread
 from colindex.types import Document, Hit, SearchStats, TextEncoder, TokenBatch
 
 __all__ = ["Index"]
+
+_Report = TypeVar("_Report", ChangeReport, CompactReport)
 
 
 class Index:
@@ -231,7 +235,7 @@ class Index:
     ) -> tuple[list[Hit], SearchStats]:
         """`search_vectors`, and what it did stage by stage."""
         params, generation = params or SearchParams(), self._latest()
-        snapshot, k, projected = generation.snapshot, _checked_k(k), generation.project(query)
+        snapshot, k, projected = generation.snapshot, checked_k(k), generation.project(query)
         selection, by_sentence = generation.selection(where, ids), checked_unit(unit) == "sentence"
         wanted = documents_to_split(k) if by_sentence else k
         with blas_threads(self._threads):
@@ -271,7 +275,7 @@ class Index:
     ) -> list[list[Hit]]:
         """`search_vectors` for several queries; an exact search reads the records once for all of them."""
         params, generation = params or SearchParams(), self._latest()
-        k, projected = _checked_k(k), [generation.project(query) for query in queries]
+        k, projected = checked_k(k), [generation.project(query) for query in queries]
         selection = generation.selection(where, ids)
         with one_blas_thread():
             if generation.is_exact(params):
@@ -325,7 +329,7 @@ class Index:
             QueryError, VectorError: as searching does. An id that the index does not hold is an explanation, no error.
         """
         params, generation, asked = params or SearchParams(), self._latest(), self._asked(query)
-        k, projected, selection = _checked_k(k), generation.project(asked.vectors), generation.selection(where, ids)
+        k, projected, selection = checked_k(k), generation.project(asked.vectors), generation.selection(where, ids)
         document, every = generation.number_of(id), generation.is_exact(params)
         if document is None:
             return absent(id, k, params)
@@ -382,6 +386,15 @@ class Index:
         """
         return self._changed(delete(self._path, ids, missing_ok=missing_ok))
 
+    def compact(self, *, full: bool = False, dry_run: bool = False, progress: Report = silent) -> CompactReport:
+        """Merge small segments and drop deleted documents (`full`: all that can be); no answer changes, to the bit.
+
+        Raises:
+            CorruptIndexError: what was to be copied is damaged; what has been committed stays.
+            DiskSpaceError, IndexLockedError
+        """
+        return self._changed(compact(self._path, full=full, dry_run=dry_run, progress=progress))
+
     # ---- looking at it
 
     @property
@@ -419,7 +432,7 @@ class Index:
             self.reopen()
         return self._current()
 
-    def _changed(self, report: ChangeReport) -> ChangeReport:
+    def _changed(self, report: _Report) -> _Report:
         if self.reopen():
             tidy(self._path)  # the files that this handle itself held until now
         return report
@@ -434,9 +447,3 @@ class Index:
                 "or pass vectors (search_vectors, add_vectors)."
             )
         return self._encoder
-
-
-def _checked_k(k: object) -> int:
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise QueryError(f"k: expected a whole number of hits, at least 1, got {k!r}.")
-    return k

@@ -146,10 +146,7 @@ class Manifest:
                 name: FileSum(_integer(size), _text(hash_)) for name, (size, hash_) in value["codebook_files"].items()
             },
             segments=tuple(SegmentInfo.from_json(segment) for segment in value["segments"]),
-            tombstones={
-                str(segment): Tombstones.from_json(each)
-                for segment, each in _object(tombstones).items()
-            },
+            tombstones={str(segment): Tombstones.from_json(each) for segment, each in _object(tombstones).items()},
             drift=None if drift is None else _object(drift),
         )
 

@@ -30,7 +30,7 @@ from colindex.storage.metadata import METADATA_FILE, MetadataTable
 from colindex.storage.plain import read_plain, within
 from colindex.storage.shards import ShardFile, find_shards
 
-__all__ = ["COLUMNS", "MAX_DOCUMENTS", "Inspection", "SegmentInfo", "SegmentReader", "segment_path"]
+__all__ = ["COLUMNS", "MAX_DOCUMENTS", "PARTS", "Inspection", "SegmentInfo", "SegmentReader", "segment_path"]
 
 MAX_DOCUMENTS = 65_536
 """Documents of a segment: their numbers are uint16 in postings."""
@@ -39,6 +39,7 @@ COLUMNS = {"token_ids": None, "spans": 2, "pool_map": None}
 """Inspection columns, and the width of those that have one."""
 
 PARTS = ("records", "offsets", "postings", "block_checksums", "ids", "documents", "inspection", "metadata")
+"""What the bytes of a segment are counted by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,14 @@ class SegmentReader:
             CorruptIndexError: its bytes are not those that were written.
         """
         return decompress(self.path / "documents", self._documents.read(number))
+
+    def documents(self, numbers: Sequence[int]) -> list[bytes]:
+        """The payloads of some documents, in the order asked for.
+
+        Raises:
+            As `document`.
+        """
+        return [decompress(self.path / "documents", frame) for frame in self._documents.read_many(numbers)]
 
     def inspection(self, number: int) -> Inspection | None:
         """Where the stored vectors of a document come from; None where the build was given nothing about it.
