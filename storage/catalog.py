@@ -32,7 +32,8 @@ from colindex.storage import directory
 from colindex.storage.checksums import hash64
 from colindex.storage.directory import corrupt, disk_full, free_bytes, fsync_folder
 from colindex.storage.entries import encode_id
-from colindex.storage.errors import DiskSpaceError, IndexNotBuiltError, IndexNotFoundError, StorageError
+from colindex.storage.errors import DiskSpaceError, StorageError
+from colindex.storage.layout import not_built, require_index
 from colindex.storage.lmdb_guard import (
     DATA,
     RECORD,
@@ -42,7 +43,6 @@ from colindex.storage.lmdb_guard import (
     read_commit_record,
     write_commit_record,
 )
-from colindex.storage.lock import LOCK_NAME
 from colindex.storage.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -82,13 +82,13 @@ class Catalog:
             FormatTooNewError: a newer colindex wrote it.
         """
         path = catalog_path(index_path)
-        _require_index(Path(index_path))
+        require_index(Path(index_path))
         if not (path / DATA).exists() and not (path / RECORD).exists():
-            raise _not_built(index_path)
+            raise not_built(index_path)
         catalog = cls(path, _share(path, create=False), writable=False)
         if catalog._manifest is None:
             catalog.close()
-            raise _not_built(index_path)
+            raise not_built(index_path)
         return catalog
 
     @classmethod
@@ -139,7 +139,7 @@ class Catalog:
             IndexNotBuiltError: nothing was committed yet.
         """
         if self._manifest is None:
-            raise _not_built(self._path.parent)
+            raise not_built(self._path.parent)
         return self._manifest
 
     def is_latest(self) -> bool:
@@ -437,20 +437,3 @@ def _sealed(key: bytes, content: bytes) -> bytes:
 
 def _check(key: bytes, content: bytes) -> bytes:
     return hash64(key + content).to_bytes(_CHECK_BYTES, "little")
-
-
-def _require_index(index_path: Path) -> None:
-    """Tell a folder that is no index from one whose build has begun."""
-    if not index_path.is_dir():
-        raise IndexNotFoundError(f"{index_path}: expected the folder of an index, got none; check the path.")
-    if not catalog_path(index_path).is_dir() and not (index_path / LOCK_NAME).exists():
-        raise IndexNotFoundError(
-            f"{index_path}: expected the folder of an index, got one without catalog.lmdb; check the path."
-        )
-
-
-def _not_built(index_path: Path) -> IndexNotBuiltError:
-    return IndexNotBuiltError(
-        f"{index_path}: no index yet: a build has begun here, but nothing was committed; wait for it, or continue it "
-        "with `colindex build --resume`."
-    )
