@@ -25,7 +25,7 @@ from colindex.storage.plain import read_plain, within
 from colindex.storage.segments import SegmentInfo
 from colindex.storage.shards import ShardFile
 
-__all__ = ["COLUMNS", "Piece", "Stored", "pieces", "stored_columns"]
+__all__ = ["COLUMNS", "SOURCE_OFFSETS", "Piece", "Stored", "pieces", "stored_columns"]
 
 COLUMNS = ("token_ids", "spans", "pool_map")
 """Inspection columns: one row a source token."""
@@ -80,7 +80,7 @@ def pieces(stored: Stored, wanted: NDArray[np.int64], columns: Sequence[str] | N
         CorruptIndexError: bytes are not those that were written.
     """
     names = stored_columns(stored.info) if columns is None else columns
-    source = _source_offsets(stored) if names else None
+    source = _source_offsets(stored) if names else None  # without columns nobody asks what was pooled
     first = 0
     while first < len(wanted):
         run = wanted[first : first + _PIECE_DOCUMENTS]

@@ -162,7 +162,7 @@ def test_every_file_is_synced_before_the_commit_and_the_record_after(
     assert before.count("fsync") == files + folders + 2  # and the folders `segments` and the index itself
     last_write = len(before) - 1 - before[::-1].index("write")
     assert "fsync" not in before[:last_write], "a file is complete before it is synced"
-    assert after == ["create", "write", "fsync", "replace", "fsync"]
+    assert after == 2 * ["create", "write", "fsync", "replace", "fsync"]  # commit.json, and the copy of the manifest
 
 
 def test_a_first_build_that_ends_anywhere_can_begin_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
