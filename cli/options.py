@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 __all__ = [
     "ARGUMENTS",
     "DEFAULT_ENCODER",
+    "OpenOptions",
     "SearchOptions",
     "format_option",
     "gathered",
     "index_argument",
+    "load_encoder",
     "memory_option",
     "open_index",
+    "open_options",
     "quiet_option",
     "search_options",
 ]
@@ -40,6 +43,16 @@ ARGUMENTS = "colindex.arguments"
 """Under this name the context keeps the command line as it was typed."""
 DEFAULT_ENCODER = "minilm"
 _DEFAULTS = SearchParams()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOptions:
+    """How to open an index with its encoder."""
+
+    memory: str
+    threads: int
+    encoder: str | None
+    device: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +159,22 @@ def index_argument(command: Command) -> Command:
     return click.argument("index", type=click.Path(path_type=Path))(command)
 
 
-def open_index(path: Path, options: SearchOptions) -> Index:
-    """Open an index together with its encoder.
+def open_options(command: Command) -> Callable[..., Any]:
+    """The options of `OpenOptions`, as the argument `options`."""
+    added = (
+        memory_option("512MiB", "Bound on what the index keeps in memory."),
+        click.option("--threads", default=1, type=click.IntRange(min=1), help="Threads that search."),
+        click.option("--encoder", metavar="NAME", help="Encoder to load instead of the one the index names."),
+        click.option("--device", help="Device of the encoder, such as cpu or cuda."),
+    )
+    decorated = gathered(OpenOptions, "options")(command)
+    for option in reversed(added):
+        decorated = option(decorated)
+    return decorated
+
+
+def open_index(path: Path, options: OpenOptions | SearchOptions, encoder: Encoder | None = None) -> Index:
+    """Open an index together with its encoder, or with one that is loaded.
 
     Raises:
         IndexNotFoundError: there is none.
@@ -156,11 +183,17 @@ def open_index(path: Path, options: SearchOptions) -> Index:
     """
     from colindex.index import Index
 
-    encoder = _encoder(path, options)
+    encoder = encoder or load_encoder(path, options)
     return Index.open(path, encoder=encoder, memory=options.memory, threads=options.threads)
 
 
-def _encoder(path: Path, options: SearchOptions) -> Encoder:
+def load_encoder(path: Path, options: OpenOptions | SearchOptions) -> Encoder:
+    """The encoder that the options or the index name.
+
+    Raises:
+        IndexNotFoundError: there is no index.
+        EncoderError: the encoder cannot be loaded, or neither names one.
+    """
     from colindex.encoder import Encoder
 
     return Encoder.load(options.encoder or _encoder_name(path), device=options.device)

@@ -2,7 +2,8 @@
 
 1. Hits: `table` to read, `jsonl` to process (one object a hit), `trec` for trec_eval. The same rows in all three.
 2. Facts (`info`, `eval`) and findings (`verify`): a table, or one JSON value.
-3. Notes: one line on stderr.
+3. Views of a match (`inspect`), as `colindex.views` makes them.
+4. Notes: one line on stderr.
 
 What comes from a document is never taken for markup, and characters that could steer a terminal are replaced.
 """
@@ -17,6 +18,7 @@ from urllib.parse import quote
 import click
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
     from rich.text import Text
 
@@ -34,6 +36,7 @@ __all__ = [
     "write_json",
     "write_rows",
     "write_stats",
+    "write_view",
 ]
 
 TAG = "colindex"
@@ -167,6 +170,11 @@ def write_stats(query: Query, stats: SearchStats) -> None:
     note(json.dumps({"query_id": query.id, "seconds": seconds} | {name: getattr(stats, name) for name in names}))
 
 
+def write_view(view: RenderableType) -> None:
+    """A view of a match, with colours on a terminal."""
+    _print(view)
+
+
 def _document(hit: Hit) -> Document:
     """The stored document; an empty one for hits of an index that was built from vectors alone."""
     from colindex.types import Document
@@ -215,7 +223,7 @@ def _table(**settings: Any) -> Table:
     return Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", **settings)
 
 
-def _print(table: Table) -> None:
+def _print(view: RenderableType) -> None:
     from rich.console import Console
 
-    Console(highlight=False, emoji=False, markup=False).print(table)
+    Console(highlight=False, emoji=False, markup=False).print(view)

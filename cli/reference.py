@@ -59,6 +59,19 @@ The same rows in three formats.
 
 `--stats` writes one JSON object a query to stderr: the seconds of each stage, candidates, bytes read, cache hits.
 
+## Results of `inspect`
+
+- `table`: the contributions of the query tokens, which add up to the score, then the text. What contributes is underlined and
+  followed by the numbers of its query tokens; a pooled vector stands for several tokens, all of which are marked.
+- `json`: one object a query, `{"id", "score", "exact_score", "query", "query_tokens", "document", "content", "tokens",
+  "contributions", "similarities", "exact"}`. `tokens` are those of the document, `{"text", "span", "token_id", "stored"}`, with
+  character offsets in `content`; `contributions` has one object a query token, `{"query_token", "token", "stored", "tokens",
+  "texts", "score", "share", "exact"}`, whose `score`s add up to the score; `similarities` has a row for each query token and a
+  column for each stored vector. `exact` and `exact_score` are of the vectors before quantization, or null.
+- Comparisons as `json`: `{"names", "matches", "difference", "differences"}`, the second less the first.
+
+A page (`--html`) needs no network and no other file; it follows the browser's dark or light mode.
+
 ## Results of `eval`
 
 With `--format json` one object: `{"ndcg@10", "recall@100", "mrr@10", "queries", "latency_ms": {"p50", "p95", "p99"},

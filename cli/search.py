@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from colindex.index import Index
     from colindex.types import Hit
 
-__all__ = ["command", "results"]
+__all__ = ["asked_queries", "command", "results"]
 
 _BATCH = 64
 
@@ -45,7 +45,7 @@ def command(index: Path, query: str, options: SearchOptions, format_: str, stats
       colindex search wiki.colindex "who wrote Dune?"
       colindex search wiki.colindex - -k 100 --format trec < queries.tsv > run.trec
     """
-    queries = _queries(query)
+    queries = asked_queries(query)
     with open_index(index, options) as opened:
         encoded = 0
         for asked, hits in results(opened, queries, options, stats=stats):
@@ -55,8 +55,12 @@ def command(index: Path, query: str, options: SearchOptions, format_: str, stats
         note(f"Blanks are percent-encoded in {counted(encoded, 'document id')} of this run.")
 
 
-def _queries(query: str) -> Iterable[Query]:
-    """Raises BadParameter for a query that cannot be searched, before anything heavy is loaded."""
+def asked_queries(query: str) -> Iterable[Query]:
+    """The query of the command line, or those on standard input.
+
+    Raises:
+        BadParameter: it cannot be searched; said before anything heavy is loaded.
+    """
     from colindex.evaluate import Query, parse_queries
     from colindex.textfiles import Lines
 

@@ -8,12 +8,23 @@ the vocabulary ids and the character spans; stored vectors carry the similaritie
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from colindex.errors import QueryError
+from colindex.sentences import sentences
+from colindex.spans import Span, checked_spans, rank_spans
 from colindex.types import Document
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from colindex.views.comparison import Comparison
 
 __all__ = ["Contribution", "Match"]
 
@@ -82,6 +93,20 @@ class Match:
             return None
         return float(self.exact.max(axis=1).sum()) if self.exact.shape[1] else -np.inf
 
+    def ranked_spans(self, spans: Sequence[tuple[int, int]] | None = None) -> list[Span]:
+        """Parts of the document by how well they answer the query, best first (`colindex.spans`).
+
+        Args:
+            spans: (start, stop) of each part, in characters of `document.content`; None takes the title and the sentences.
+
+        Raises:
+            QueryError: a span is no part of the text, or the index does not know where its tokens stand.
+        """
+        if self.spans is None:
+            raise QueryError(f"spans of {self.id!r}: the index does not know where in a text its tokens stand.")
+        within = sentences(self.document) if spans is None else checked_spans(spans, len(self.document.content))
+        return rank_spans(self.similarities, self.stored, self.spans, within)
+
     def sources(self, stored: int) -> NDArray[np.int64]:
         """The source tokens that a stored vector stands for, rising, int64."""
         return np.flatnonzero(self.stored == stored)
@@ -95,3 +120,40 @@ class Match:
         if stop > start:
             return self.document.content[start:stop]
         return "" if self.names is None else self.names[token]
+
+    def compare(self, other: Match, names: tuple[str, str] | None = None) -> Comparison:
+        """This match beside another of the same query: another document, or the same one in another index.
+
+        Raises:
+            ParameterError: the other is a match of another query.
+        """
+        from colindex.views.comparison import compare
+
+        return compare(self, other, names)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON holds; `colindex.views.data` describes them."""
+        from colindex.views.data import match_data
+
+        return match_data(self)
+
+    def to_html(self, path: str | Path) -> None:
+        """Write a page that needs nothing else: the highlighted document, the contributions and a heatmap."""
+        from colindex.views.html import match_page
+
+        Path(path).write_bytes(match_page(self).encode())
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw a heatmap, query tokens x the document tokens that matter, on `ax` or a new figure.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+        """
+        from colindex.views.plot import heatmap
+
+        return heatmap(self, ax)
+
+    def _repr_html_(self) -> str:
+        from colindex.views.html import match_fragment
+
+        return match_fragment(self)

@@ -21,17 +21,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from colindex.codebook import SearchCodebook
 from colindex.errors import CorruptIndexError
+from colindex.segmenting import append_part
 from colindex.spool import decode_document
 from colindex.storage.catalog import Catalog
 from colindex.storage.catalog_repair import install_catalog, sound_catalog
 from colindex.storage.directory import remove_tree, require_space
 from colindex.storage.entries import EntryReader, decompress
-from colindex.storage.extract import pieces
 from colindex.storage.layout import codebook_path
 from colindex.storage.lock import WriterLock
 from colindex.storage.manifest import Manifest
@@ -39,6 +36,7 @@ from colindex.storage.manifest_copy import read_manifest_copy
 from colindex.storage.pins import remove_strays
 from colindex.storage.plain import read_arrays
 from colindex.storage.salvage import Salvage
+from colindex.storage.scanning import scan
 from colindex.storage.segment_writer import SegmentWriter
 from colindex.storage.segments import SegmentInfo, SegmentReader, segment_path
 from colindex.storage.tombstones import Tombstones, tombstones_path, write_tombstones
@@ -209,10 +207,9 @@ class _Repair:
         if salvage.lost_columns:
             names = ", ".join(salvage.lost_columns)
             self.notes.append(f"Segment {info.name} keeps its documents, but what inspection needs is lost: {names}.")
-        sound = salvage.sound
-        (self.rewritten if len(sound) else self.dropped).append(info.name)
-        if len(sound) and not self.dry_run:
-            self._rewrite(salvage, sound)
+        (self.rewritten if salvage.sound else self.dropped).append(info.name)
+        if salvage.sound and not self.dry_run:
+            self._rewrite(salvage)
 
     def _lose(self, info: SegmentInfo, reasons: dict[int, str], ids: dict[int, str]) -> None:
         """Put down the documents that are lost, and hand over the texts that are not."""
@@ -222,23 +219,14 @@ class _Repair:
                 self.rescue(text)
             self.lost.append(LostDocument(ids[document], info.name, reason, text is not None))
 
-    def _rewrite(self, salvage: Salvage, sound: NDArray[np.int64]) -> None:
+    def _rewrite(self, salvage: Salvage) -> None:
         """Write the sound documents of a damaged segment into a new one."""
-        layout, written = self.codebook.layout, 0
-        name, size, centroids = f"{self.next_segment:06d}", layout.record_bytes, self.codebook.n_centroids
-        with SegmentWriter(self.path, name, record_bytes=size, n_centroids=centroids) as writer:
-            for piece in pieces(salvage, sound, salvage.columns):
-                writer.append(
-                    piece.records,
-                    layout.unpack(piece.records)[0],
-                    piece.offsets,
-                    piece.ids,
-                    piece.payloads,
-                    source_offsets=piece.source_offsets,
-                    **piece.columns,
-                )
-                self.places += [(id_, self.next_segment, written + place) for place, id_ in enumerate(piece.ids)]
-                written += len(piece.ids)
+        name, size, written = f"{self.next_segment:06d}", self.codebook.layout.record_bytes, 0
+        with SegmentWriter(self.path, name, record_bytes=size, n_centroids=self.codebook.n_centroids) as writer:
+            for part in scan(salvage, salvage.left_out, salvage.columns):
+                append_part(writer, part)
+                self.places += [(id_, self.next_segment, written + place) for place, id_ in enumerate(part.ids)]
+                written += len(part)
             self.segments.append(writer.seal())
         self.next_segment += 1
 

@@ -4,7 +4,7 @@
    writes them, into memory, so that what they say is what zarr means.
 2. Columns: cold one- or two-dimensional arrays, in shards of 2^20 rows (unless told otherwise) and inner chunks of 8192 rows with
    codecs `bytes, zstd, crc32c`. zarr encodes a shard at a time into memory and `directory.py` writes it (zarr's own store never
-   calls fsync); zarr reads the rows of one document.
+   calls fsync). `verify` reads them with zarr; `columns.py` reads the rows of one document, much sooner.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from colindex.storage.checksums import FileSum
 from colindex.storage.directory import corrupt, write_new_file
 
 __all__ = [
-    "COLUMN_CHUNK_ROWS",
+    "CHUNK_ROWS",
     "METADATA",
+    "SHARD_ROWS",
     "ColumnWriter",
     "group_metadata",
     "plain_metadata",
@@ -31,9 +32,7 @@ __all__ = [
 ]
 
 METADATA = "zarr.json"
-COLUMN_CHUNK_ROWS = 1 << 13
-"""Rows of an inner chunk of a column."""
-_SHARD_ROWS = 1 << 20
+SHARD_ROWS, CHUNK_ROWS = 1 << 20, 1 << 13
 _ZSTD_LEVEL = 3
 
 # What zarr and its codecs raise for bytes that are not what they should be.
@@ -86,7 +85,7 @@ class ColumnWriter:
         dtype: DTypeLike,
         width: int | None = None,
         *,
-        shard_rows: int = _SHARD_ROWS,
+        shard_rows: int = SHARD_ROWS,
         compressed: bool = True,
     ) -> None:
         self._folder, self._dtype = folder, np.dtype(dtype)
@@ -134,7 +133,7 @@ class ColumnWriter:
 
         return {
             "shards": (self._shard_rows, *self._tail),
-            "chunks": (COLUMN_CHUNK_ROWS, *self._tail),
+            "chunks": (CHUNK_ROWS, *self._tail),
             "compressors": [*([ZstdCodec(level=_ZSTD_LEVEL)] if self._compressed else []), Crc32cCodec()],
             "filters": None,
             "fill_value": 0,

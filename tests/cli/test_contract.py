@@ -37,7 +37,8 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_commands() -> None:
-    assert sorted(main.commands) == ["add", "build", "delete", "eval", "export", "import", "info", "search", "verify"]
+    names = ["add", "build", "delete", "eval", "export", "import", "info", "inspect", "search", "verify"]
+    assert sorted(main.commands) == names
 
 
 @each_command
@@ -97,6 +98,10 @@ def test_version() -> None:
         ["search", "x", "query", "--format", "xml"],
         ["search", "x", "query", "--nprobe", "0"],
         ["search", "x", "  "],
+        ["inspect", "x", "query"],
+        ["inspect", "x", "  ", "id"],
+        ["inspect", "x", "query", "id", "--format", "xml"],
+        ["inspect", "x", "query", "id", "--threads", "0"],
         ["info"],
         ["info", "x", "--system"],
         ["eval", "x"],
@@ -122,6 +127,7 @@ def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
     "arguments",
     [
         ["search", "gone", "query"],
+        ["inspect", "gone", "query", "id"],
         ["info", "gone"],
         ["verify", "gone"],
         ["add", "gone", "-"],

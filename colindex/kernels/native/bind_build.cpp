@@ -107,17 +107,18 @@ void add_rows(const Array<float>& vectors, const Array<std::int64_t>& rows, cons
 }
 
 // vectors: float16 or float32 [n, input_dim] in one piece; columns: the matrix transposed.
-void project(const py::array& vectors, bool half, const Array<float>& columns, bool unit, Array<float>& projected) {
+void project(const py::array& vectors, bool half, const Array<double>& columns, bool unit, Array<float>& projected) {
     const ProjectCall call{vectors.data(),
                            half,
                            static_cast<std::size_t>(projected.shape(0)),
-                           static_cast<int>(columns.shape(1)),
                            static_cast<int>(columns.shape(0)),
+                           static_cast<int>(projected.shape(1)),
                            columns.data(),
+                           static_cast<std::size_t>(columns.shape(1)),
                            unit,
                            projected.mutable_data()};
     py::gil_scoped_release released;
-    const Room room(project_room(call.input_dim, call.dim) * sizeof(double));
+    const Room room(project_room(call.input_dim, call.stride) * sizeof(double));
     kernels().project(call, static_cast<double*>(room.data()));
 }
 

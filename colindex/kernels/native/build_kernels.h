@@ -43,16 +43,14 @@ struct ProjectCall {
     bool half;            // float16
     std::size_t n;
     int input_dim, dim;
-    const float* columns;  // the matrix transposed, [dim, input_dim]
+    const double* columns;  // the matrix, each column on its grid: [input_dim, stride]
+    std::size_t stride;     // dim rounded up to a multiple of 32
     bool unit;             // divide each product row by its length
     float* projected;      // [n, dim]
 };
 
-// Doubles of working memory: columns and rows on the grid, products, one row of floats.
-inline std::size_t project_room(int input_dim, int dim) {
-    const std::size_t columns = (static_cast<std::size_t>(dim) + 31) / 32 * 32;
-    return columns * input_dim + 6 * static_cast<std::size_t>(input_dim) + 7 * columns + input_dim;
-}
+// Doubles of working memory: rows on the grid, products, one row of floats.
+inline std::size_t project_room(int input_dim, std::size_t stride) { return 7 * static_cast<std::size_t>(input_dim) + 7 * stride; }
 
 // A row of distances: its doubles, and those from one row to the next, never a power of two (a column would use few sets of the
 // cache).

@@ -1,7 +1,7 @@
 // Dot products of 8 vectors with 16 query tokens (or with the first 8 of them), 32-bit sums.
 //
-// Lanes are query tokens: each step takes two 16-bit or four 8-bit values of a vector, hands them to all lanes, and multiplies
-// them with the same values of the tokens. No sum ever crosses lanes.
+// Lanes are query tokens: each step takes two values of a vector, hands them to all lanes, and multiplies them with the same
+// values of the tokens. No sum ever crosses lanes.
 #pragma once
 
 #include <cstdint>
@@ -104,38 +104,6 @@ inline void dots(const std::int16_t* const* vectors, const std::int16_t* query, 
 
 inline void dots_of_half(const std::int16_t* const* vectors, const std::int16_t* query, int pairs, std::int32_t* out) {
     dots_of_lanes<kLanes / 2>(vectors, query, pairs, out);
-}
-
-#endif
-
-// vectors: 8 pointers to uint8 [4 * quads], 128 too large; query: one block, int8 [quads][16][4]; starts: int32 [16], -128 times
-// the sum of each token's values; out: int32 [8][16].
-#if defined(__AVX512VNNI__)
-
-inline void byte_dots(const std::uint8_t* const* vectors, const std::int8_t* query, const std::int32_t* starts, int quads,
-                      std::int32_t* out) {
-    __m512i sums[kGroup];
-    for (int v = 0; v < kGroup; ++v) sums[v] = _mm512_loadu_si512(starts);
-    for (int quad = 0; quad < quads; ++quad) {
-        const __m512i tokens = _mm512_loadu_si512(query + quad * 4 * kLanes);
-#pragma GCC unroll 8
-        for (int v = 0; v < kGroup; ++v)
-            sums[v] = _mm512_dpbusd_epi32(sums[v], _mm512_set1_epi32(word_at(vectors[v], quad)), tokens);
-    }
-    for (int v = 0; v < kGroup; ++v) _mm512_storeu_si512(out + v * kLanes, sums[v]);
-}
-
-inline void byte_dots_of_half(const std::uint8_t* const* vectors, const std::int8_t* query, const std::int32_t* starts, int quads,
-                              std::int32_t* out) {
-    __m256i sums[kGroup];
-    for (int v = 0; v < kGroup; ++v) sums[v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(starts));
-    for (int quad = 0; quad < quads; ++quad) {
-        const __m256i tokens = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(query + quad * 4 * kLanes));
-#pragma GCC unroll 8
-        for (int v = 0; v < kGroup; ++v)
-            sums[v] = _mm256_dpbusd_epi32(sums[v], _mm256_set1_epi32(word_at(vectors[v], quad)), tokens);
-    }
-    for (int v = 0; v < kGroup; ++v) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + v * kLanes), sums[v]);
 }
 
 #endif

@@ -1,8 +1,7 @@
 // project: rows times a matrix, exact before the last rounding. The meaning is in colindex/kernels/reference/project.py.
 //
-// 1. *Pack* the columns of the matrix, each on its grid, side by side in lanes, dimension by dimension.
-// 2. *Multiply* a few rows on their grids at a time with them in double precision: exact in any order.
-// 3. *Round* to single precision, after dividing by the row's length where that is asked.
+// 1. *Multiply* a few rows on their grids at a time with a few columns on theirs in double precision: exact in any order.
+// 2. *Round* to single precision, after dividing by the row's length where that is asked.
 #pragma once
 
 #include <cmath>
@@ -47,29 +46,15 @@ const float* single(const ProjectCall& call, std::size_t row, float* room) {
     return room;
 }
 
-// 1. Tiles of kProjectColumns columns: [input_dim][kProjectColumns]; lanes without a column are zeros.
-void pack_columns(const ProjectCall& call, double* packed, double* on_grid) {
-    for (int start = 0; start < call.dim; start += kProjectColumns, packed += kProjectColumns * call.input_dim) {
-        for (int lane = 0; lane < kProjectColumns; ++lane) {
-            const bool there = start + lane < call.dim;
-            if (there) {
-                const float* column = call.columns + static_cast<std::size_t>(start + lane) * call.input_dim;
-                put_on_grid(column, call.input_dim, Grid(column, call.input_dim), on_grid);
-            }
-            for (int d = 0; d < call.input_dim; ++d) packed[d * kProjectColumns + lane] = there ? on_grid[d] : 0.0;
-        }
-    }
-}
-
-// 2. kProjectRows rows [kProjectRows, input_dim] with one tile.
-void multiply(const double* rows, int input_dim, const double* packed, double* products, std::size_t stride) {
+// 1. kProjectRows rows [kProjectRows, input_dim] with kProjectColumns columns.
+void multiply(const double* rows, int input_dim, const double* columns, double* products, std::size_t stride) {
     Doubles sums[kProjectRows][kProjectWidth];
     for (auto& of_row : sums)
         for (auto& sum : of_row) sum = Doubles{};
-    for (int d = 0; d < input_dim; ++d, packed += kProjectColumns) {
+    for (int d = 0; d < input_dim; ++d, columns += stride) {
         Doubles column[kProjectWidth];
 #pragma GCC unroll 4
-        for (int w = 0; w < kProjectWidth; ++w) column[w] = load<Doubles>(packed + w * kDoubles);
+        for (int w = 0; w < kProjectWidth; ++w) column[w] = load<Doubles>(columns + w * kDoubles);
 #pragma GCC unroll 6
         for (int r = 0; r < kProjectRows; ++r) {
             const Doubles value = all(rows[r * input_dim + d]);
@@ -81,7 +66,7 @@ void multiply(const double* rows, int input_dim, const double* packed, double* p
         for (int w = 0; w < kProjectWidth; ++w) store(products + r * stride + w * kDoubles, sums[r][w]);
 }
 
-// 3.
+// 2.
 void round_row(const double* products, int dim, bool unit, double* squares, float* projected) {
     double divisor = 1;
     if (unit) {
@@ -96,14 +81,11 @@ void round_row(const double* products, int dim, bool unit, double* squares, floa
 }
 
 void project(const ProjectCall& call, double* room) {
-    const std::size_t tiles = (static_cast<std::size_t>(call.dim) + kProjectColumns - 1) / kProjectColumns;
-    const std::size_t stride = tiles * kProjectColumns, input_dim = call.input_dim;
-    double* packed = room;
-    double* rows = packed + stride * input_dim;
+    const std::size_t stride = call.stride, input_dim = call.input_dim;
+    double* rows = room;
     double* products = rows + kProjectRows * input_dim;
     double* squares = products + kProjectRows * stride;
     auto* row = reinterpret_cast<float*>(squares + stride);
-    pack_columns(call, packed, rows);
     for (std::size_t start = 0; start < call.n; start += kProjectRows) {
         const int count = call.n - start < kProjectRows ? static_cast<int>(call.n - start) : kProjectRows;
         for (int r = 0; r < count; ++r) {
@@ -111,9 +93,8 @@ void project(const ProjectCall& call, double* room) {
             put_on_grid(values, call.input_dim, Grid(values, call.input_dim), rows + r * input_dim);
         }
         for (std::size_t i = count * input_dim; i < kProjectRows * input_dim; ++i) rows[i] = 0;
-        for (std::size_t tile = 0; tile < tiles; ++tile)
-            multiply(rows, call.input_dim, packed + tile * kProjectColumns * input_dim, products + tile * kProjectColumns,
-                     stride);
+        for (std::size_t column = 0; column < stride; column += kProjectColumns)
+            multiply(rows, call.input_dim, call.columns + column, products + column, stride);
         for (int r = 0; r < count; ++r)
             round_row(products + r * stride, call.dim, call.unit, squares, call.projected + (start + r) * call.dim);
     }
