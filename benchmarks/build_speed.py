@@ -68,7 +68,7 @@ def _tasks(documents: Vectors, tokens: int, seed: int) -> Iterator[_Task]:
     vectors = projection.apply(documents.vectors)
     clustering = cluster(vectors, documents.token_ids, centroid_count(len(vectors)), seed=seed, threads=1)
     some = slice(0, tokens)
-    yield _Task("project", "project", ((documents.vectors[some], projection.matrix, False),), tokens)
+    yield _Task("project", "project", ((documents.vectors[some], projection.columns, projection.dim, False),), tokens)
     yield _Task("assign", "nearest", (_by_word(clustering, vectors[some], documents.token_ids[some]),), tokens)
     assigned = clustering.assign(vectors[some], documents.token_ids[some], threads=1)
     residuals = vectors[some] - clustering.centroids[assigned]

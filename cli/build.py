@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from colindex.cli.options import ARGUMENTS, DEFAULT_ENCODER, gathered, memory_option, quiet_option
-from colindex.cli.output import counted, note
+from colindex.cli.output import counted, note, tell_skipped
 from colindex.cli.progress import shown
 from colindex.params import BuildParams
 
@@ -94,7 +94,7 @@ def command(ctx: click.Context, corpus: tuple[Path, ...], output: Path, options:
             note(f"\nTo go on: {resume_command(ctx.meta[ARGUMENTS])}")
         raise click.Abort from interrupt
     finally:
-        _tell_skipped(documents)
+        tell_skipped(documents.skipped, documents.messages)
     _tell_built(output, report)
 
 
@@ -117,13 +117,6 @@ def resume_command(arguments: tuple[str, ...]) -> str:
         return shlex.join(("colindex", *arguments))
     place = arguments.index("build") + 1  # right after the command: later there may be a `--`, and only paths after it
     return shlex.join(("colindex", *arguments[:place], "--resume", *arguments[place:]))
-
-
-def _tell_skipped(documents: CorpusReader) -> None:
-    if documents.skipped:
-        note(f"Skipped {counted(documents.skipped, 'invalid record')}, first:")
-        for message in documents.messages:
-            note(f"  {message}")
 
 
 def _tell_built(output: Path, report: BuildReport) -> None:

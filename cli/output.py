@@ -30,6 +30,7 @@ __all__ = [
     "counted",
     "note",
     "one_line",
+    "tell_skipped",
     "trec_id",
     "write_facts",
     "write_json",
@@ -48,6 +49,14 @@ _KIB, _MIB, _GIB = 2**10, 2**20, 2**30
 def note(text: str) -> None:
     """Tell the user something that is no data."""
     click.echo(text, err=True)
+
+
+def tell_skipped(count: int, messages: Sequence[str]) -> None:
+    """Notes about records of a corpus that were passed over: how many, and what was wrong with the first of them."""
+    if count:
+        note(f"Skipped {counted(count, 'invalid record')}, first:")
+        for message in messages:
+            note(f"  {message}")
 
 
 def counted(count: int, noun: str) -> str:

@@ -77,6 +77,25 @@ A page (`--html`) needs no network and no other file; it follows the browser's d
 With `--format json` one object: `{"ndcg@10", "recall@100", "mrr@10", "queries", "latency_ms": {"p50", "p95", "p99"},
 "encode_ms": {"p50", "p95", "p99"}}`. `latency_ms` is the time of the index alone, `encode_ms` that of the encoder.
 Metrics are computed by ir-measures over the queries that have judgements, on the order in which documents were returned.
+
+## Changes
+
+`add`, `delete` and `compact` are one commit each: all of it is done, or nothing, whenever they are interrupted. With
+`--format json` they print one object: `{"generation", "documents", "added", "replaced", "deleted", "tokens", "bytes",
+"seconds": {stage: ..}, "dry_run"}`; `documents` is what the index holds afterwards, `tokens` and `bytes` what was written.
+One command writes an index at a time; a second one says who the first is. Searches go on meanwhile.
+
+## Backups
+
+An index that nobody writes can be copied with any tool. One that may be written meanwhile cannot: a commit in the middle of
+`cp -r` gives a folder that is neither before nor after it. Use one of
+
+- `colindex export INDEX COPY --as-index`: the files of the newest generation, each compared with its checksum while it is copied,
+  and a catalog of their own. The copy is an index and opens at once.
+- `colindex export INDEX COPY` (or `COPY.tar.zst`): plain zarr and JSON lines that anybody can read, and that
+  `colindex import` makes an index of again, with the same answers to the last bit. A README.txt in it explains the layout.
+
+Both hold the generation that they copy, so that a writer may go on, and appear whole or not at all.
 """
 
 

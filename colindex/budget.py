@@ -16,7 +16,7 @@ from colindex.codebook import SearchCodebook
 from colindex.errors import MemoryBudgetError
 from colindex.selection import Selection
 from colindex.storage.blocks import SegmentBlocks
-from colindex.storage.segments import SegmentReader
+from colindex.storage.segments import PARTS, SegmentReader
 
 if TYPE_CHECKING:
     from colindex.search import Snapshot
@@ -84,7 +84,7 @@ class IndexStats:
     def of(cls, manifest: Manifest, snapshot: Snapshot, budget: int) -> IndexStats:
         """The figures of an open index."""
         resident = {"codebook": snapshot.codebook.resident_bytes, "workspace": WORKSPACE}
-        disk = {"codebook": sum(size for size, _ in manifest.codebook_files.values())}
+        disk = {"codebook": sum(size for size, _ in manifest.codebook_files.values()), **dict.fromkeys(PARTS, 0)}
         for segment in snapshot.segments:
             _add(resident, segment.resident_bytes)
         _add(resident, {"tombstones": snapshot.live.nbytes})

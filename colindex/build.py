@@ -24,7 +24,7 @@ import numpy as np
 
 from colindex.clustering import centroid_count
 from colindex.codebook import Codebook, train_codebook
-from colindex.errors import IndexExistsError, IndexNotBuiltError, InputError, InvalidIdError, VectorError
+from colindex.errors import IndexExistsError, InputError, InvalidIdError, VectorError
 from colindex.params import BuildParams
 from colindex.progress import Progress, Report
 from colindex.projection import learn_projection
@@ -35,7 +35,7 @@ from colindex.staging import Staging, State
 from colindex.storage.catalog import Catalog
 from colindex.storage.directory import remove_tree, require_space
 from colindex.storage.layout import codebook_path
-from colindex.storage.lock import WriterLock
+from colindex.storage.lock import LOCK_NAME, WriterLock
 from colindex.storage.manifest import Manifest
 from colindex.storage.plain import read_arrays, write_arrays
 
@@ -79,7 +79,7 @@ def build(path: Path, source: Source, params: BuildParams, *, resume: bool, repo
             state = _ingest(source, staging, state, report)
             codebook, state = _codebook(path, source, staging, state, report)
         state = _encode(path, source, staging, state, codebook, report)
-        manifest = _committed(path) or _commit(path, staging, state, codebook, report)
+        manifest = _commit(path, staging, state, codebook, report)
         staging.remove()
     report(Progress("commit", manifest.documents, manifest.documents))
     return _report(manifest, state)
@@ -98,7 +98,11 @@ def _prepare(path: Path, staging: Staging, resume: bool) -> bool:
                 "or delete the folder."
             )
         return True
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    begun = {
+        LOCK_NAME,
+        staging.folder.name,
+    }  # all that there is of a build that was killed before it had noted anything
+    if path.exists() and (not path.is_dir() or any(child.name not in begun for child in path.iterdir())):
         raise IndexExistsError(f"{path}: expected a new folder, but it exists already; delete it or choose another.")
     path.mkdir(parents=True, exist_ok=True)
     return False
@@ -178,8 +182,16 @@ def _encode(path: Path, source: Source, staging: Staging, state: State, codebook
     require_space(path, needed, "the segments of the index")
     done = sum(info.documents for info in state.sealed)
     with _timed(seconds, "encode"):
-        following = {"first_chunk": state.next_chunk, "first_segment": len(state.sealed) + 1}
-        for step in write_segments(path, source, spool, codebook, state.params, **following):
+        steps = write_segments(
+            path,
+            source,
+            spool,
+            codebook,
+            state.params,
+            first_chunk=state.next_chunk,
+            first_segment=len(state.sealed) + 1,
+        )
+        for step in steps:
             done += step.documents
             report(Progress("encode", done, state.documents))
             if step.sealed is not None:
@@ -188,7 +200,7 @@ def _encode(path: Path, source: Source, staging: Staging, state: State, codebook
 
 
 def _commit(path: Path, staging: Staging, state: State, codebook: Codebook, report: Report) -> Manifest:
-    """Stage 5."""
+    """Stage 5; it is done already if the kill that is being resumed from came after it."""
     spool = staging.spool
     report(Progress("commit", 0, state.documents))
     manifest = Manifest(
@@ -210,17 +222,9 @@ def _commit(path: Path, staging: Staging, state: State, codebook: Codebook, repo
     ids = (id_ for number in range(spool.chunk_count()) for id_ in spool.ids(number))
     places = ((segment, document) for segment, info in enumerate(state.sealed, 1) for document in range(info.documents))
     with Catalog.open_writer(path) as catalog:
-        catalog.commit(manifest, ((id_, *place) for id_, place in zip(ids, places, strict=True)))
-    return manifest
-
-
-def _committed(path: Path) -> Manifest | None:
-    """The manifest, if the kill that is being resumed from came after the commit."""
-    try:
-        with Catalog.open_reader(path) as catalog:
-            return catalog.manifest()
-    except IndexNotBuiltError:
-        return None
+        if not catalog.generation:
+            catalog.commit(manifest, ((id_, *place) for id_, place in zip(ids, places, strict=True)))
+        return catalog.manifest()
 
 
 def _report(manifest: Manifest, state: State) -> BuildReport:

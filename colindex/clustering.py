@@ -7,6 +7,7 @@ Token-aware, where vectors have vocabulary ids (TACHIOM, 2026): vectors of one w
    a tenth less residual energy and half the postings to walk on wiki20k; docs/LOG.md.)
 3. *Train* each group alone: Lloyd's iterations from random members.
 4. *Assign* a vector to the nearest centroid of its own group; a vector without a group to the nearest of all.
+   (Once expanded, `colindex.expansion`, an id may have several groups: then to the nearest of them all.)
 
 Without ids (two levels, as an inverted file of inverted files):
 
@@ -82,7 +83,8 @@ class Clustering:
     group_offsets: NDArray[np.int32]
     """int32 [G + 1]: group g owns centroids `group_offsets[g]:group_offsets[g + 1]`."""
     group_ids: NDArray[np.int32] | None
-    """Token-aware: the vocabulary id of each group, rising, int32 [G]."""
+    """Token-aware: the vocabulary id of each group, int32 [G]. Rising as trained; expansions append their own, and there an
+    id may come again: its vectors choose among the centroids of all its groups."""
     cells: NDArray[np.float32] | None
     """Otherwise: the coarse cell of each group, float32 [G, dim]."""
 
@@ -98,17 +100,26 @@ class Clustering:
             uint32 [n].
         """
         vectors = np.asarray(vectors, np.float32)
-        offsets = self.group_offsets.astype(np.int64)
         if self.cells is not None:
-            return self._assign_by_cell(vectors, self.cells, offsets, threads)
+            return self._assign_by_cell(vectors, self.cells, self.group_offsets.astype(np.int64), threads)
         assigned = np.zeros(len(vectors), np.uint32)
-        groups = self._groups(len(vectors), token_ids)
-        order = np.argsort(groups, kind="stable")
-        bounds = np.searchsorted(groups[order], np.arange(len(offsets)))
-        unknown, known = np.split(order, bounds[:1])
-        assigned[known] = _nearest(vectors, known, bounds - bounds[0], self.centroids, offsets, threads)[0][:, 0]
+        unknown = np.arange(len(vectors))
+        if token_ids is not None and self.knows(token_ids, len(token_ids)).any():
+            ids, numbers, offsets = self._words(token_ids)
+            words = np.where(np.isin(token_ids, ids), np.searchsorted(ids, token_ids), -1)
+            order = np.argsort(words, kind="stable")
+            bounds = np.searchsorted(words[order], np.arange(len(offsets)))
+            unknown, known = np.split(order, bounds[:1])
+            found = _nearest(vectors, known, bounds - bounds[0], self.centroids[numbers], offsets, threads)[0][:, 0]
+            assigned[known] = numbers[found]
         assigned[unknown] = _nearest_of_all(vectors, unknown, self.centroids, threads)[:, 0]
         return assigned
+
+    def knows(self, token_ids: NDArray[np.int32] | None, count: int) -> NDArray[np.bool_]:
+        """Whether each of `count` vectors has a group by its vocabulary id; cells take in every vector."""
+        if self.group_ids is None:
+            return np.ones(count, np.bool_)
+        return np.zeros(count, np.bool_) if token_ids is None else np.isin(token_ids, self.group_ids)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What to store; `from_arrays` is the way back."""
@@ -134,12 +145,15 @@ class Clustering:
             cells=np.asarray(arrays["cells"], np.float32) if "cells" in arrays else None,
         )
 
-    def _groups(self, n: int, token_ids: NDArray[np.int32] | None) -> NDArray[np.int64]:
-        """The group of each vector by its vocabulary id, -1 where there is none."""
-        if token_ids is None or self.group_ids is None or not len(self.group_ids):
-            return np.full(n, -1)
-        groups = np.minimum(np.searchsorted(self.group_ids, token_ids), len(self.group_ids) - 1)
-        return np.where(self.group_ids[groups] == token_ids, groups, -1)
+    def _words(self, token_ids: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+        """The ids among these that have a group, rising; the numbers of their centroids, id by id; where each id begins."""
+        owners = np.zeros(0, np.int32) if self.group_ids is None else self.group_ids.repeat(np.diff(self.group_offsets))
+        numbers = np.flatnonzero(np.isin(owners, token_ids))
+        numbers = numbers[
+            np.argsort(owners[numbers], kind="stable")
+        ]  # rising inside an id: ties go to the lower number
+        ids, counts = np.unique(owners[numbers], return_counts=True)
+        return ids, numbers, _offsets(counts)
 
     def _assign_by_cell(
         self, vectors: NDArray[np.float32], cells: NDArray[np.float32], offsets: NDArray[np.int64], threads: int

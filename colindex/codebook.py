@@ -15,7 +15,7 @@ length where the vectors had it: that takes away the error along the vector itse
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from colindex.clustering import Clustering, cluster
 from colindex.codec import TrellisCodec, codec_from_arrays, train_codec
 from colindex.errors import VectorError
+from colindex.expansion import expand
 from colindex.kernels.tables import CodeTable, ProbeTable, code_table, probe_table
 from colindex.projection import Projection
 from colindex.records import RecordLayout
@@ -45,7 +46,8 @@ class Codebook:
     unit: bool
     """Whether the vectors have unit length; decoded ones are then brought back to it."""
     residual_energy: float
-    """Mean squared residual over mean squared length on the training sample: what later additions are compared with."""
+    """Mean squared residual over mean squared length on the training sample: what later additions are compared with.
+    Expansion keeps it."""
 
     @property
     def input_dim(self) -> int:
@@ -82,6 +84,35 @@ class Codebook:
         centroids = self.clustering.assign(projected, token_ids, threads=threads)
         codes, lengths = self.codec.encode_around(projected, self.centroids, centroids, threads=threads)
         return CodedBatch(self.layout.pack(centroids, lengths, codes), centroids, offsets)
+
+    def expanded(
+        self,
+        projected: NDArray[np.float32],
+        token_ids: NDArray[np.int32] | None,
+        *,
+        n_centroids: int,
+        seed: int,
+        threads: int,
+    ) -> Codebook:
+        """This codebook with centroids of their own for vectors that lie far from all there are (`colindex.expansion`).
+
+        Centroids keep their numbers, and records decode to the same bits. The codebook itself comes back where nothing
+        is to be added.
+
+        Args:
+            projected: a sample of what is being added, float32 [n, dim], from `project`.
+            token_ids: int32 [n], the vocabulary id of each, or None.
+            n_centroids: as many as there shall be in all, at most; ids keep their bytes in a record.
+            seed: seed of the clustering.
+            threads: how many share the work.
+        """
+        count = min(n_centroids, self.layout.most_centroids) - len(self.centroids)
+        clustering = expand(
+            self.clustering, projected, token_ids, count, energy=self.residual_energy, seed=seed, threads=threads
+        )
+        if clustering is self.clustering:
+            return self
+        return replace(self, clustering=clustering, layout=replace(self.layout, n_centroids=len(clustering.centroids)))
 
     def to_arrays(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, object]]:
         """Named arrays and attributes, as `from_arrays` takes them."""
@@ -125,7 +156,7 @@ class SearchCodebook:
     @property
     def resident_bytes(self) -> int:
         """Memory that it takes."""
-        return self.projection.matrix.nbytes + self.probes.nbytes + self.codes.nbytes
+        return self.projection.nbytes + self.probes.nbytes + self.codes.nbytes
 
     def project(self, vectors: NDArray[np.floating], *, where: str = "vectors") -> NDArray[np.float32]:
         """As `Codebook.project`."""

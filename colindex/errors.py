@@ -29,6 +29,7 @@ from colindex.storage.errors import (
     IndexLockedError,
     IndexNotBuiltError,
     IndexNotFoundError,
+    IndexReadOnlyError,
     InvalidIdError,
     StorageError,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "IndexLockedError",
     "IndexNotBuiltError",
     "IndexNotFoundError",
+    "IndexReadOnlyError",
     "InputError",
     "InvalidIdError",
     "MemoryBudgetError",

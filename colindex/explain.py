@@ -1,7 +1,7 @@
 """Explanation: why was this document not returned, and what would bring it in?
 
-1. *Search* as it was asked for. A document of the answer needs no explanation; where every document is scored, nothing but its
-   score keeps it out.
+1. *Search* as it was asked for, unless the filter leaves the document out. A document of the answer needs no explanation; where
+   every document is scored, nothing but its score keeps it out.
 2. *Find the stage* that lost it, in the pipeline's terms: no probed centroid held it, it was gathered beyond the candidates,
    given up by the margin, or refined and found worse than the k-th.
 3. *Reach*: for each query token the stored vector that comes closest, and the rank of the document's best centroid among
@@ -92,8 +92,6 @@ class Case:
 
     snapshot: Snapshot
     """The generation that is open."""
-    selection: Selection
-    """The documents that may be returned."""
     document: int
     """The document's number, through all segments."""
     id: str
@@ -107,7 +105,9 @@ class Case:
     params: SearchParams
     """The settings of the search."""
     every: bool
-    """Whether it scores every document."""
+    """Whether it scores every document of the selection."""
+    selection: Selection
+    """The documents that it may return."""
 
 
 def absent(id: str, k: int, params: SearchParams) -> Explanation:
@@ -116,9 +116,11 @@ def absent(id: str, k: int, params: SearchParams) -> Explanation:
 
 
 def explain(case: Case) -> Explanation:
-    """Explain what became of a document."""
+    """Explain what became of a document that the index holds."""
     own = fetch(case.snapshot, np.array([case.document]))
     score, reach = float(own.scores(case.query)[0]), _reach(case, own)
+    if not _selected(case):
+        return Explanation(case.id, "filtered", _told_filtered(case), case.k, case.params, score=score, reach=reach)
     if case.every:
         return _explain_scored(case, score, reach)
     search = traced(case.snapshot, case.query, case.k, case.params, case.selection)
@@ -143,6 +145,11 @@ def _explain_scored(case: Case, score: float, reach: tuple[Reach, ...]) -> Expla
 
 
 # ---- 2. Find the stage
+
+
+def _selected(case: Case) -> bool:
+    segment, number = (int(place[0]) for place in case.snapshot.locate(np.array([case.document])))
+    return (segment, number) in case.selection
 
 
 def _lost(case: Case, search: Traced, score: float, reach: tuple[Reach, ...]) -> tuple[Kind, int | None, str]:
@@ -266,6 +273,13 @@ def _differing(settings: SearchParams, from_: SearchParams) -> str:
 
 def _told_returned(case: Case, rank: int, score: float) -> str:
     return f"{case.id!r} is returned at rank {rank} of {case.k:,}, with score {score:.4f}."
+
+
+def _told_filtered(case: Case) -> str:
+    return (
+        f"{case.id!r} is in the index, but the search's `where` or `ids` leave it out: {case.selection.count:,} of "
+        f"{case.snapshot.live.count:,} documents may be returned."
+    )
 
 
 def _told_lower(case: Case, rank: int, of: int, score: float, answer: Ranked) -> str:

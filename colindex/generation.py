@@ -13,7 +13,7 @@ A generation is closed when nobody holds it any more, so that a search that bega
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from colindex.budget import divide_budget
 from colindex.codebook import SearchCodebook
-from colindex.errors import EncoderMismatchError, IndexNotFoundError
+from colindex.errors import EncoderMismatchError, IndexNotFoundError, QueryError
 from colindex.fingerprint import fingerprint_difference
+from colindex.params import SearchParams
 from colindex.search import Ranked, Snapshot
 from colindex.selection import Selection
 from colindex.spool import decode_document
@@ -39,6 +40,8 @@ from colindex.types import Document, Hit, TextEncoder
 
 __all__ = ["Generation", "check_encoder"]
 
+EXACT_TOKENS = 16_384
+"""Below this many stored vectors scoring everything takes less time than probing and gathering would save."""
 _ATTEMPTS = 100
 
 
@@ -89,8 +92,9 @@ class Generation:
         return self.catalog.manifest()
 
     def close(self) -> None:
-        """Close the files and give the memory back; closing twice is fine."""
+        """Close the files, give the memory back, and let go of the folders but for hits that are held; closing twice is fine."""
         self._release()
+        self.pins = Pins(())
 
     def locate(self, id_: str) -> tuple[int, int] | None:
         """Position of the segment and number within it of a document; None where the generation does not hold it."""
@@ -110,6 +114,22 @@ class Generation:
         place = self.locate(id_)
         return None if place is None else int(self.snapshot.firsts[place[0]]) + place[1]
 
+    def is_exact(self, params: SearchParams) -> bool:
+        """Whether a search with these settings scores every document."""
+        return self.snapshot.tokens <= EXACT_TOKENS if params.exact is None else params.exact
+
+    def project(self, query: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Bring query vectors, float [query tokens, input_dim], into the stored space.
+
+        Raises:
+            QueryError: they are not finite.
+            VectorError: they have another dim than the index.
+        """
+        vectors = np.asarray(query)
+        if not np.isfinite(vectors).all():
+            raise QueryError("query vectors: expected finite values, got a NaN or an infinite one.")
+        return self.snapshot.codebook.project(vectors, where="query vectors")
+
     def selection(self, where: str | None, ids: Iterable[str] | None) -> Selection:
         """The documents that may be returned: all that are not deleted, or those of them that pass a filter.
 
@@ -120,7 +140,7 @@ class Generation:
         if ids is not None:
             selection = selection.also(self._bits(ids))
         if where is not None:
-            from colindex.filters import evaluate  # type: ignore[import-not-found]
+            from colindex.filters import evaluate
 
             selection = selection.also(evaluate(self.snapshot.segments, where))
         return selection
@@ -132,8 +152,8 @@ class Generation:
                 marks[place[0]][place[1]] = True
         return [np.packbits(each, bitorder="little") for each in marks]
 
-    def hits(self, ranked: Ranked) -> list[Hit]:
-        """Look up the external ids; texts stay on disk until they are asked for."""
+    def hits(self, ranked: Ranked, spans: Sequence[tuple[int, int] | None] | None = None) -> list[Hit]:
+        """Look up the external ids; texts stay on disk until they are asked for. `spans` are the hits', where they have one."""
         segments, local = self.snapshot.locate(ranked.documents)
         ids: dict[int, str] = {}
         for number in np.unique(segments).tolist():
@@ -141,7 +161,12 @@ class Generation:
             found = self.snapshot.segments[number].external_ids(local[places].tolist())
             ids.update(zip(places.tolist(), found, strict=True))
         return [
-            Hit(ids[rank], float(score), partial(_read_document, self.pins, self.snapshot.segments[segment], place))
+            Hit(
+                ids[rank],
+                float(score),
+                partial(_read_document, self.pins, self.snapshot.segments[segment], place),
+                None if spans is None else spans[rank],
+            )
             for rank, (score, segment, place) in enumerate(
                 zip(ranked.scores.tolist(), segments.tolist(), local.tolist(), strict=True)
             )

@@ -4,7 +4,8 @@
 2. `open` opens the newest generation (`colindex.generation`), which the handle keeps until `reopen`.
 3. Searching takes a generation and the documents of it that may be returned (`colindex.selection`), and ranks those
    (`colindex.search`).
-4. `add`, `upsert`, `delete` and `compact` commit the next generation (`colindex.change`), and move this handle to it.
+4. `add`, `upsert`, `delete` and `compact` commit the next generation (`colindex.change`, `colindex.compact`), and move
+   this handle to it.
 
 Nothing is ever written by opening or searching.
 """
@@ -17,31 +18,32 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from colindex.budget import IndexStats
 from colindex.build import BuildReport, build
 from colindex.change import ChangeReport, add, delete, tidy
-from colindex.errors import DocumentNotFoundError, ParameterError, QueryError
+from colindex.compact import CompactReport, compact
+from colindex.errors import ParameterError, QueryError
 from colindex.explain import Case, Explanation, absent, explain
 from colindex.generation import Generation
 from colindex.inspection import Asked, ask, ask_vectors, inspect
 from colindex.match import Match
-from colindex.params import BuildParams, SearchParams, parse_bytes
+from colindex.params import BuildParams, SearchParams, checked_k, parse_bytes
+from colindex.passages import Unit, checked_unit, documents_to_split, rank_passages
 from colindex.progress import Report, silent
 from colindex.search import search, search_each, search_exact
 from colindex.sources import TextSource, VectorSource
 from colindex.storage.manifest import Manifest
+from colindex.threads import blas_threads, one_blas_thread
 from colindex.types import Document, Hit, SearchStats, TextEncoder, TokenBatch
 
 __all__ = ["Index"]
 
-EXACT_TOKENS = 16_384
-"""Below this many stored vectors scoring everything takes less time than probing and gathering would save."""
+_Report = TypeVar("_Report", ChangeReport, CompactReport)
 
 
 class Index:
@@ -58,7 +60,6 @@ class Index:
         self._path, self._open, self._encoder, self._budget = path, generation, encoder, budget
         self._threads, self._refresh = threads, refresh
         self._closed = False
-        self._blas = ThreadpoolController()
 
     # ---- building
 
@@ -169,6 +170,7 @@ class Index:
         params: SearchParams | None = None,
         where: str | None = None,
         ids: Iterable[str] | None = None,
+        unit: Unit = "document",
     ) -> list[Hit]:
         """The k best documents for a text. k hits come back if the index holds k documents that may be returned.
 
@@ -178,11 +180,13 @@ class Index:
             params: how to trade recall for work.
             where: a condition on metadata, an SQL expression such as `year >= 2020 AND lang = 'en'`: only documents that meet it.
             ids: only these documents; those that the index does not hold are passed over.
+            unit: `sentence` ranks the documents that match best as a whole, 4 k of them and at least 64, by their best
+                sentence: a hit's score and span are that sentence's.
 
         Raises:
             QueryError: k < 1, the query is no text, the index was opened without an encoder, or `where` is no condition.
         """
-        return self.search_with_stats(query, k, params=params, where=where, ids=ids)[0]
+        return self.search_with_stats(query, k, params=params, where=where, ids=ids, unit=unit)[0]
 
     def search_with_stats(
         self,
@@ -192,12 +196,13 @@ class Index:
         params: SearchParams | None = None,
         where: str | None = None,
         ids: Iterable[str] | None = None,
+        unit: Unit = "document",
     ) -> tuple[list[Hit], SearchStats]:
         """`search`, and what it did stage by stage."""
         start = time.perf_counter()
         vectors = self.encode_query(query)
         seconds = time.perf_counter() - start
-        hits, stats = self.search_vectors_with_stats(vectors, k, params=params, where=where, ids=ids)
+        hits, stats = self.search_vectors_with_stats(vectors, k, params=params, where=where, ids=ids, unit=unit)
         return hits, replace(stats, seconds={"encode": seconds, **stats.seconds})
 
     def search_vectors(
@@ -208,6 +213,7 @@ class Index:
         params: SearchParams | None = None,
         where: str | None = None,
         ids: Iterable[str] | None = None,
+        unit: Unit = "document",
     ) -> list[Hit]:
         """The k best documents for query vectors, float [query tokens, input_dim]; otherwise as `search`.
 
@@ -215,7 +221,7 @@ class Index:
             QueryError: k < 1.
             VectorError: the vectors have another dim than the index, or are not finite.
         """
-        return self.search_vectors_with_stats(query, k, params=params, where=where, ids=ids)[0]
+        return self.search_vectors_with_stats(query, k, params=params, where=where, ids=ids, unit=unit)[0]
 
     def search_vectors_with_stats(
         self,
@@ -225,16 +231,20 @@ class Index:
         params: SearchParams | None = None,
         where: str | None = None,
         ids: Iterable[str] | None = None,
+        unit: Unit = "document",
     ) -> tuple[list[Hit], SearchStats]:
         """`search_vectors`, and what it did stage by stage."""
         params, generation = params or SearchParams(), self._latest()
-        snapshot, k, projected = generation.snapshot, _checked_k(k), _projected(generation, query)
-        selection = generation.selection(where, ids)
-        with self._blas.limit(limits=self._threads, user_api="blas"):
-            if _is_exact(generation, params):
-                (ranked,), stats = search_exact(snapshot, [projected], k, selection)
+        snapshot, k, projected = generation.snapshot, checked_k(k), generation.project(query)
+        selection, by_sentence = generation.selection(where, ids), checked_unit(unit) == "sentence"
+        wanted = documents_to_split(k) if by_sentence else k
+        with blas_threads(self._threads):
+            if generation.is_exact(params):
+                (ranked,), stats = search_exact(snapshot, [projected], wanted, selection)
             else:
-                ranked, stats = search(snapshot, projected, k, params, selection)
+                ranked, stats = search(snapshot, projected, wanted, params, selection)
+        if by_sentence:
+            return generation.hits(*rank_passages(snapshot, ranked, projected, k)), stats
         return generation.hits(ranked), stats
 
     def search_batch(
@@ -265,10 +275,10 @@ class Index:
     ) -> list[list[Hit]]:
         """`search_vectors` for several queries; an exact search reads the records once for all of them."""
         params, generation = params or SearchParams(), self._latest()
-        k, projected = _checked_k(k), [_projected(generation, query) for query in queries]
+        k, projected = checked_k(k), [generation.project(query) for query in queries]
         selection = generation.selection(where, ids)
-        with self._blas.limit(limits=1, user_api="blas"):
-            if _is_exact(generation, params):
+        with one_blas_thread():
+            if generation.is_exact(params):
                 ranked = search_exact(generation.snapshot, projected, k, selection, self._threads)[0]
                 return [generation.hits(found) for found in ranked]
             parts = [range(thread, len(projected), self._threads) for thread in range(self._threads)]
@@ -298,40 +308,37 @@ class Index:
             QueryError, VectorError: as searching does.
             DocumentNotFoundError: the index holds no such document.
         """
-        generation = self._latest()
-        document = generation.number_of(id)
-        if document is None:
-            raise DocumentNotFoundError(
-                f"{self._path}: expected the id of a document to inspect, got {id!r}, which the index does not hold; "
-                "hits carry ids, and `id in index` tells whether one is there."
-            )
-        asked, vectors = self._asked(generation, query)
-        encoder = self._encoder if exact and generation.manifest.encoder is not None else None
-        with self._blas.limit(limits=self._threads, user_api="blas"):
-            return inspect(generation.snapshot, document, asked, vectors, encoder)
+        generation, asked = self._latest(), self._asked(query)
+        encoder = self._encoder if exact else None
+        with blas_threads(self._threads):
+            return inspect(generation, id, asked, generation.project(asked.vectors), encoder)
 
     def explain_missing(
-        self, query: str | NDArray[np.floating], id: str, k: int = 10, *, params: SearchParams | None = None
+        self,
+        query: str | NDArray[np.floating],
+        id: str,
+        k: int = 10,
+        *,
+        params: SearchParams | None = None,
+        where: str | None = None,
+        ids: Iterable[str] | None = None,
     ) -> Explanation:
         """Why a search returns a document or not, in the pipeline's terms, and the settings that would bring it in.
 
         Raises:
             QueryError, VectorError: as searching does. An id that the index does not hold is an explanation, no error.
         """
-        params, generation = params or SearchParams(), self._latest()
-        k, (asked, vectors) = _checked_k(k), self._asked(generation, query)
-        document = generation.number_of(id)
+        params, generation, asked = params or SearchParams(), self._latest(), self._asked(query)
+        k, projected, selection = checked_k(k), generation.project(asked.vectors), generation.selection(where, ids)
+        document, every = generation.number_of(id), generation.is_exact(params)
         if document is None:
             return absent(id, k, params)
-        exact = _is_exact(generation, params)
-        with self._blas.limit(limits=self._threads, user_api="blas"):
-            selection = generation.snapshot.live
-            return explain(Case(generation.snapshot, selection, document, id, vectors, asked.tokens, k, params, exact))
+        case = Case(generation.snapshot, document, id, projected, asked.tokens, k, params, every, selection)
+        with blas_threads(self._threads):
+            return explain(case)
 
-    def _asked(self, generation: Generation, query: str | NDArray[np.floating]) -> tuple[Asked, NDArray[np.float32]]:
-        """A query with its tokens' names, and its projected vectors."""
-        asked = ask(query, self._required_encoder()) if isinstance(query, str) else ask_vectors(np.asarray(query))
-        return asked, _projected(generation, asked.vectors)
+    def _asked(self, query: str | NDArray[np.floating]) -> Asked:
+        return ask(query, self._required_encoder()) if isinstance(query, str) else ask_vectors(np.asarray(query))
 
     def encode_query(self, query: str) -> NDArray[np.float32]:
         """Token vectors of a query, float32 [query tokens, input_dim].
@@ -379,6 +386,15 @@ class Index:
         """
         return self._changed(delete(self._path, ids, missing_ok=missing_ok))
 
+    def compact(self, *, full: bool = False, dry_run: bool = False, progress: Report = silent) -> CompactReport:
+        """Merge small segments and drop deleted documents (`full`: all that can be); no answer changes, to the bit.
+
+        Raises:
+            CorruptIndexError: what was to be copied is damaged; what has been committed stays.
+            DiskSpaceError, IndexLockedError
+        """
+        return self._changed(compact(self._path, full=full, dry_run=dry_run, progress=progress))
+
     # ---- looking at it
 
     @property
@@ -416,7 +432,7 @@ class Index:
             self.reopen()
         return self._current()
 
-    def _changed(self, report: ChangeReport) -> ChangeReport:
+    def _changed(self, report: _Report) -> _Report:
         if self.reopen():
             tidy(self._path)  # the files that this handle itself held until now
         return report
@@ -431,20 +447,3 @@ class Index:
                 "or pass vectors (search_vectors, add_vectors)."
             )
         return self._encoder
-
-
-def _is_exact(generation: Generation, params: SearchParams) -> bool:
-    return generation.snapshot.tokens <= EXACT_TOKENS if params.exact is None else params.exact
-
-
-def _projected(generation: Generation, query: NDArray[np.floating]) -> NDArray[np.float32]:
-    vectors = np.asarray(query)
-    if not np.isfinite(vectors).all():
-        raise QueryError("query vectors: expected finite values, got a NaN or an infinite one.")
-    return generation.snapshot.codebook.project(vectors, where="query vectors")
-
-
-def _checked_k(k: object) -> int:
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise QueryError(f"k: expected a whole number of hits, at least 1, got {k!r}.")
-    return k

@@ -20,7 +20,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from colindex.errors import DocumentNotFoundError
 from colindex.fetched import fetch
+from colindex.generation import Generation
 from colindex.match import Match
 from colindex.pooling import merge
 from colindex.search import Snapshot
@@ -69,17 +71,28 @@ def ask_vectors(vectors: NDArray[np.floating]) -> Asked:
 
 
 def inspect(
-    snapshot: Snapshot, document: int, asked: Asked, query: NDArray[np.float32], encoder: TextEncoder | None
+    generation: Generation, id: str, asked: Asked, query: NDArray[np.float32], encoder: TextEncoder | None
 ) -> Match:
     """Steps 2 to 5 for one document.
 
     Args:
-        snapshot: the generation that is open.
-        document: its number, through all segments.
+        generation: the generation that is open.
+        id: external id of the document.
         asked: the query.
         query: its vectors, projected, float32 [query tokens, dim].
-        encoder: what made the document's vectors from its text; None leaves step 5 out.
+        encoder: what made the index's vectors; None leaves step 5 out.
+
+    Raises:
+        DocumentNotFoundError: the generation does not hold it.
     """
+    snapshot, document = generation.snapshot, generation.number_of(id)
+    if document is None:
+        raise DocumentNotFoundError(
+            f"{generation.path}: expected the id of a document to inspect, got {id!r}, which the index does not hold; "
+            "hits carry ids, and `id in index` tells whether one is there."
+        )
+    if generation.manifest.encoder is None:
+        encoder = None  # vectors came without a text
     segment, number = (int(place[0]) for place in snapshot.locate(np.array([document])))
     stored = decode_document(snapshot.segments[segment].document(number))
     fetched = fetch(snapshot, np.array([document]))

@@ -8,6 +8,7 @@ the vocabulary ids and the character spans; stored vectors carry the similaritie
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from colindex.errors import QueryError
+from colindex.sentences import sentences
+from colindex.spans import Span, checked_spans, rank_spans
 from colindex.types import Document
 
 if TYPE_CHECKING:
@@ -88,6 +92,20 @@ class Match:
         if self.exact is None:
             return None
         return float(self.exact.max(axis=1).sum()) if self.exact.shape[1] else -np.inf
+
+    def ranked_spans(self, spans: Sequence[tuple[int, int]] | None = None) -> list[Span]:
+        """Parts of the document by how well they answer the query, best first (`colindex.spans`).
+
+        Args:
+            spans: (start, stop) of each part, in characters of `document.content`; None takes the title and the sentences.
+
+        Raises:
+            QueryError: a span is no part of the text, or the index does not know where its tokens stand.
+        """
+        if self.spans is None:
+            raise QueryError(f"spans of {self.id!r}: the index does not know where in a text its tokens stand.")
+        within = sentences(self.document) if spans is None else checked_spans(spans, len(self.document.content))
+        return rank_spans(self.similarities, self.stored, self.spans, within)
 
     def sources(self, stored: int) -> NDArray[np.int64]:
         """The source tokens that a stored vector stands for, rising, int64."""

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from colindex.errors import ParameterError
+from colindex.errors import ParameterError, QueryError
 
-__all__ = ["BuildParams", "SearchParams", "parse_bytes"]
+__all__ = ["BuildParams", "SearchParams", "checked_k", "parse_bytes"]
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
@@ -104,6 +104,17 @@ class SearchParams:
         _within("nprobe", self.nprobe, 1, 2**20)
         _within("candidates", self.candidates, 1, 2**24)
         _not_negative("margin", self.margin)
+
+
+def checked_k(k: object) -> int:
+    """A number of hits.
+
+    Raises:
+        QueryError: it is no whole number, or less than 1.
+    """
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise QueryError(f"k: expected a whole number of hits, at least 1, got {k!r}.")
+    return k
 
 
 def _within(name: str, value: object, low: int, high: int) -> None:

@@ -11,7 +11,7 @@ The rotation before scalar quantization is that of RaBitQ (Gao & Long, SIGMOD 20
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,11 @@ class Projection:
     """float32 [input_dim, dim], orthonormal columns."""
     renormalize: bool
     """Divide each projected row by its length."""
+    columns: NDArray[np.float64] = field(init=False, repr=False, compare=False)
+    """The matrix as the kernel multiplies with it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", kernels.grid_columns(self.matrix))
 
     @property
     def input_dim(self) -> int:
@@ -46,6 +51,11 @@ class Projection:
     def dim(self) -> int:
         """Values in a vector after the projection."""
         return int(self.matrix.shape[1])
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return self.matrix.nbytes + self.columns.nbytes
 
     def apply(self, vectors: NDArray[Any], into: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Project rows; the result of a row depends on that row alone, to the last bit.
@@ -68,7 +78,7 @@ class Projection:
         projected = np.empty((len(vectors), self.dim), np.float32) if into is None else into
         for start in range(0, len(vectors), _BLOCK):
             part = slice(start, start + _BLOCK)
-            projected[part] = kernels.project(vectors[part], self.matrix, self.renormalize)
+            projected[part] = kernels.project(vectors[part], self.columns, self.dim, self.renormalize)
         return projected
 
 

@@ -20,6 +20,7 @@ __all__ = ["RecordLayout"]
 
 _LENGTH_BYTES = 2
 _MAX_SHORT_CENTROIDS = 2**16
+_MAX_CENTROIDS = 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +43,18 @@ class RecordLayout:
             raise ParameterError(f"record layout: bits: expected 1, 2, 4 or 8, got {self.bits!r}.")
         if self.dim < 1:
             raise ParameterError(f"record layout: dim: expected at least 1, got {self.dim!r}.")
-        if not 1 <= self.n_centroids <= 2**32:
+        if not 1 <= self.n_centroids <= _MAX_CENTROIDS:
             raise ParameterError(f"record layout: n_centroids: expected 1 to 2**32, got {self.n_centroids!r}.")
 
     @property
     def centroid_bytes(self) -> int:
         """Bytes of a centroid id, 2 or 4."""
         return 2 if self.n_centroids <= _MAX_SHORT_CENTROIDS else 4
+
+    @property
+    def most_centroids(self) -> int:
+        """Centroids that ids of these bytes can name."""
+        return _MAX_SHORT_CENTROIDS if self.centroid_bytes == 2 else _MAX_CENTROIDS
 
     @property
     def code_bytes(self) -> int:

@@ -17,6 +17,7 @@ its records and the query alone: not on the candidates beside it, the cache, or 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,8 @@ ROUND = 64
 """At most this many documents are refined together afterwards."""
 AHEAD = 64
 """Documents whose reads are in flight beyond those of the round that is refined."""
+FEW = 256
+"""More documents than wanted that are sorted without taking the best of them first."""
 TOKENS_AT_ONCE = 8192
 """Vectors that an exact search fetches at a time."""
 
@@ -73,10 +76,10 @@ class Snapshot:
         """Global byte addresses, [start, end), of the documents' records."""
         starts, ends = np.empty(len(documents), np.int64), np.empty(len(documents), np.int64)
         segments, local = self.locate(documents)
-        record_bytes = self.codebook.layout.record_bytes
-        for number in np.unique(segments):
-            here = segments == number
-            offsets, base = self.segments[number].offsets, self.store.base(int(number)) * BLOCK_BYTES
+        record_bytes, several = self.codebook.layout.record_bytes, len(self.segments) > 1
+        for number in np.unique(segments).tolist() if several else range(len(self.segments)):
+            here = segments == number if several else slice(None)
+            offsets, base = self.segments[number].offsets, self.store.base(number) * BLOCK_BYTES
             starts[here] = base + offsets[local[here]].astype(np.int64) * record_bytes
             ends[here] = base + offsets[local[here] + 1].astype(np.int64) * record_bytes
         return starts, ends
@@ -92,7 +95,7 @@ class Ranked:
     @classmethod
     def best(cls, documents: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> Ranked:
         """The k best of some documents."""
-        if len(documents) > k:
+        if len(documents) > k + FEW:
             # Everything at least as good as the k-th, so that ties at the border are decided by document, not by chance.
             kept = np.flatnonzero(scores >= np.partition(scores, len(scores) - k)[len(scores) - k])
             documents, scores = documents[kept], scores[kept]
@@ -101,6 +104,8 @@ class Ranked:
 
     def merged(self, other: Ranked, k: int) -> Ranked:
         """The k best of both; no document is in both."""
+        if not len(self):
+            return Ranked.best(other.documents, other.scores, k)
         documents = np.concatenate([self.documents, other.documents])
         return Ranked.best(documents, np.concatenate([self.scores, other.scores]), k)
 
@@ -145,6 +150,30 @@ class _Tally:
             cache_misses=sum(fetched.misses for fetched in self.fetched),
             prefetch_hits=sum(fetched.prefetch_hits for fetched in self.fetched),
         )
+
+
+@dataclass(slots=True)
+class _Gaps:
+    """How far refined scores lay above their estimates so far."""
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def add(self, scores: NDArray[np.float32], estimates: NDArray[np.float32]) -> None:
+        """Of some more documents, estimates falling; not of empty ones, nor of those that no probe met."""
+        if not (_all_finite(estimates) and math.isfinite(scores.sum())):
+            known = np.isfinite(scores) & np.isfinite(estimates)
+            scores, estimates = scores[known], estimates[known]
+        gaps = np.subtract(scores, estimates, dtype=np.float64)
+        self.count += len(gaps)
+        self.total += float(gaps.sum())
+        self.squares += float(gaps @ gaps)
+
+    def reach(self, deviations: float) -> float:
+        """Their mean, and so many standard deviations more."""
+        mean = self.total / self.count
+        return mean + deviations * math.sqrt(max(self.squares / self.count - mean * mean, 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +277,8 @@ def _gather(
         documents, estimates, met_here, walked = kernels.gather(
             ids, scores, segment.postings, segment.postings_offsets, len(segment.offsets) - 1, limit, allowed
         )
-        best = best.merged(Ranked(documents.astype(np.int64) + first, estimates), limit)
+        here = Ranked(documents.astype(np.int64) + first, estimates)
+        best = best.merged(here, limit) if len(best) else here
         met += met_here
         tally.postings += walked
     tally.gathered = met
@@ -266,7 +296,7 @@ def _with_unmet(selection: Selection, estimated: Ranked) -> Ranked:
 def _refine(snapshot: Snapshot, prepared: _Prepared, k: int, margin: float) -> Ranked:
     """Stages 3 and 4, round by round, best estimates first."""
     estimated, starts, ends, tally = prepared.estimated, prepared.starts, prepared.ends, prepared.tally
-    best, gaps = _NONE, np.empty(0, np.float32)
+    best, gaps = _NONE, _Gaps()
     begin, stop, announced = 0, min(max(FIRST_ROUND, k), len(estimated)), FIRST_ROUND + AHEAD
     tally.mark()
     while begin < stop:
@@ -276,8 +306,7 @@ def _refine(snapshot: Snapshot, prepared: _Prepared, k: int, margin: float) -> R
         estimates = estimated.scores[begin:stop]
         scores = _score(snapshot.codebook, prepared.query, content, ends[begin:stop] - starts[begin:stop])
         best = best.merged(Ranked(estimated.documents[begin:stop], scores), k)
-        known = np.isfinite(scores) & np.isfinite(estimates)  # not of empty documents, nor of those that no probe met
-        gaps = np.concatenate([gaps, scores[known] - estimates[known]])
+        gaps.add(scores, estimates)
         tally.candidates += stop - begin
         begin = stop
         plausible = _plausible(best, gaps, estimated.scores[begin:], k, margin)
@@ -289,12 +318,15 @@ def _refine(snapshot: Snapshot, prepared: _Prepared, k: int, margin: float) -> R
     return best
 
 
-def _plausible(best: Ranked, gaps: NDArray[np.float32], estimates: NDArray[np.float32], k: int, margin: float) -> int:
+def _plausible(best: Ranked, gaps: _Gaps, estimates: NDArray[np.float32], k: int, margin: float) -> int:
     """How many of the next documents, estimates falling, would plausibly reach the k best."""
-    if len(best) < k or not len(gaps) or not np.isfinite(margin) or not np.isfinite(estimates).all():
+    if len(best) < k or not gaps.count or not math.isfinite(margin) or not _all_finite(estimates):
         return len(estimates)  # there is room, or nothing to judge by
-    least = best.scores[-1] - (gaps.mean() + margin * gaps.std())
-    return int(np.count_nonzero(estimates >= least))
+    return int(np.count_nonzero(estimates >= float(best.scores[-1]) - gaps.reach(margin)))
+
+
+def _all_finite(falling: NDArray[np.float32]) -> bool:
+    return not len(falling) or (math.isfinite(falling[0]) and math.isfinite(falling[-1]))
 
 
 def _score(

@@ -25,7 +25,8 @@ import zstandard
 from numpy.typing import NDArray
 
 from colindex.errors import CorruptIndexError, DuplicateIdError, InputError
-from colindex.storage.directory import require_space
+from colindex.storage import directory
+from colindex.storage.directory import full_disk_is_said, require_space
 from colindex.storage.entries import encode_id
 from colindex.types import Document, PooledBatch, SourceTokens, TokenBatch
 
@@ -148,7 +149,8 @@ class Spool:
 
     def create(self) -> None:
         """Make the folder."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with full_disk_is_said(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
 
     def write_documents(self, chunk: int, documents: Sequence[Document]) -> None:
         """Keep a chunk of documents."""
@@ -226,9 +228,10 @@ class Spool:
         """Make the whole file appear at once; a kill leaves a temporary file that the next attempt overwrites."""
         require_space(self.folder, size, "the next part of the build's spool")
         temporary = path.with_suffix(".partial")
-        with temporary.open("wb") as file:
-            yield file
-        temporary.replace(path)
+        with full_disk_is_said(path):
+            with temporary.open("wb") as file:
+                yield file
+            directory.operations.replace(temporary, path)
 
 
 def _columns(prefix: str, value: TokenBatch | SourceTokens, names: Iterable[str]) -> dict[str, NDArray[np.generic]]:

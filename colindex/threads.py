@@ -14,12 +14,17 @@ from threadpoolctl import threadpool_limits
 
 from colindex.kernels import chosen, reference
 
-__all__ = ["INDEPENDENT", "one_blas_thread"]
+__all__ = ["INDEPENDENT", "blas_threads", "one_blas_thread"]
 
 INDEPENDENT: bool = chosen.nearest is not reference.nearest
 """Whether kernels run beside anything else without getting in its way."""
 
 
+def blas_threads(count: int) -> AbstractContextManager[object]:
+    """Around kernels that are run by one caller, who may use so many threads."""
+    return nullcontext() if INDEPENDENT else threadpool_limits(limits=count, user_api="blas")
+
+
 def one_blas_thread() -> AbstractContextManager[object]:
     """Around threads of ours that run kernels."""
-    return nullcontext() if INDEPENDENT else threadpool_limits(limits=1, user_api="blas")
+    return blas_threads(1)

@@ -178,12 +178,21 @@ class Hit:
     """MaxSim: the sum over query tokens of the maximum dot product with any stored vector."""
     source: Any = field(repr=False, compare=False, default=None)
     """Reads the document when it is asked for; None where there is nothing to read."""
+    span: tuple[int, int] | None = None
+    """Its best sentence, in characters of `document.content`, where sentences were searched for; its score is then the
+    sentence's."""
 
     @property
     def document(self) -> Document:
         """The stored document, read from disk at this moment."""
         document: Document = self.source()
         return document
+
+    @property
+    def text(self) -> str:
+        """The text of the span; the whole document's, with its title, without one."""
+        content = self.document.content
+        return content if self.span is None else content[slice(*self.span)]
 
 
 @dataclass(frozen=True, slots=True)

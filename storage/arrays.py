@@ -2,9 +2,9 @@
 
 1. Describe: the `zarr.json` of groups, of plain arrays (`plain.py`), of records (`shards.py`) and of columns. zarr itself
    writes them, into memory, so that what they say is what zarr means.
-2. Columns: cold one- or two-dimensional arrays, in shards of 2^20 rows and inner chunks of 8192 rows with codecs
-   `bytes, zstd, crc32c`. zarr encodes a shard at a time into memory and `directory.py` writes it (zarr's own store never
-   calls fsync); zarr reads the rows of one document.
+2. Columns: cold one- or two-dimensional arrays, in shards of 2^20 rows (unless told otherwise) and inner chunks of 8192 rows with
+   codecs `bytes, zstd, crc32c`. zarr encodes a shard at a time into memory and `directory.py` writes it (zarr's own store never
+   calls fsync). `verify` reads them with zarr; `columns.py` reads the rows of one document, much sooner.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from colindex.storage.checksums import FileSum
 from colindex.storage.directory import corrupt, write_new_file
 
 __all__ = [
+    "CHUNK_ROWS",
     "METADATA",
+    "SHARD_ROWS",
     "ColumnWriter",
     "group_metadata",
     "plain_metadata",
@@ -30,7 +32,7 @@ __all__ = [
 ]
 
 METADATA = "zarr.json"
-_SHARD_ROWS, _CHUNK_ROWS = 1 << 20, 1 << 13
+SHARD_ROWS, CHUNK_ROWS = 1 << 20, 1 << 13
 _ZSTD_LEVEL = 3
 
 # What zarr and its codecs raise for bytes that are not what they should be.
@@ -67,10 +69,27 @@ def records_metadata(rows: int, record_bytes: int, chunk_rows: int, shard_rows: 
 
 
 class ColumnWriter:
-    """Appends rows to a cold array; holds one shard (2^20 rows) at most."""
+    """Appends rows to a cold array; holds one shard at most.
 
-    def __init__(self, folder: Path, dtype: DTypeLike, width: int | None = None) -> None:
+    Args:
+        folder: the array's folder.
+        dtype: of the values.
+        width: values in a row; None for an array of one dimension.
+        shard_rows: rows of a shard, a multiple of 8192.
+        compressed: whether zstd is worth its time.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        dtype: DTypeLike,
+        width: int | None = None,
+        *,
+        shard_rows: int = SHARD_ROWS,
+        compressed: bool = True,
+    ) -> None:
         self._folder, self._dtype = folder, np.dtype(dtype)
+        self._shard_rows, self._compressed = shard_rows, compressed
         self._tail = () if width is None else (width,)
         self._pending: list[NDArray[Any]] = []
         self._rows = self._waiting = 0
@@ -79,11 +98,11 @@ class ColumnWriter:
     def append(self, values: NDArray[Any]) -> None:
         """Append rows of the dtype and width given at the start."""
         while len(values):
-            part = values[: _SHARD_ROWS - self._waiting]
+            part = values[: self._shard_rows - self._waiting]
             self._pending.append(np.array(part, self._dtype))
             self._waiting += len(part)
             values = values[len(part) :]
-            if self._waiting == _SHARD_ROWS:
+            if self._waiting == self._shard_rows:
                 self._write_shard()
 
     def finish(self) -> dict[str, FileSum]:
@@ -104,7 +123,7 @@ class ColumnWriter:
         )
         array[:] = values
         first = "/".join(["c", "0", *("0" for _ in self._tail)])
-        name = "/".join(["c", str(self._rows // _SHARD_ROWS), *("0" for _ in self._tail)])
+        name = "/".join(["c", str(self._rows // self._shard_rows), *("0" for _ in self._tail)])
         self._sums[name] = write_new_file(self._folder / name, store[first].to_bytes())
         self._rows += self._waiting
         self._pending, self._waiting = [], 0
@@ -113,9 +132,9 @@ class ColumnWriter:
         from zarr.codecs import Crc32cCodec, ZstdCodec
 
         return {
-            "shards": (_SHARD_ROWS, *self._tail),
-            "chunks": (_CHUNK_ROWS, *self._tail),
-            "compressors": [ZstdCodec(level=_ZSTD_LEVEL), Crc32cCodec()],
+            "shards": (self._shard_rows, *self._tail),
+            "chunks": (CHUNK_ROWS, *self._tail),
+            "compressors": [*([ZstdCodec(level=_ZSTD_LEVEL)] if self._compressed else []), Crc32cCodec()],
             "filters": None,
             "fill_value": 0,
             "config": {"write_empty_chunks": True},

@@ -3,8 +3,8 @@
 1. `catalog.lmdb/` is an LMDB environment of two databases. `manifests`: generation, uint64 big-endian -> manifest, JSON;
    the last two are kept. `ids`: external id, UTF-8 -> segment number and document number, two uint32 little-endian.
    Every value ends with 8 bytes, the xxh3_64 of key and value, little-endian, looked at on each read.
-2. A commit is one transaction: it puts the new ids and the manifest, and with it the generation is there. Then `commit.json` is
-   written (`lmdb_guard.py`), which lets the next reader trust the file.
+2. A commit is one transaction: it puts the new ids and the manifest, and with it the generation is there. `commit.json`
+   (`lmdb_guard.py`) is written before it, saying that it is about to be, and after it, which lets the next reader trust the file.
 3. liblmdb never sees a file that the guard has not passed.
 4. LMDB must not open one file twice in a process, so catalogs of one file share an environment, counted, and their
    transactions take turns. Transactions are short: no reader pins pages, and the map may grow between them.
@@ -28,11 +28,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from colindex.storage import directory
 from colindex.storage.checksums import hash64
-from colindex.storage.directory import corrupt, fsync_folder, operations
+from colindex.storage.directory import corrupt, disk_full, fsync_folder
 from colindex.storage.entries import encode_id
 from colindex.storage.errors import IndexNotBuiltError, IndexNotFoundError, StorageError
-from colindex.storage.lmdb_guard import DATA, RECORD, check_catalog_file, read_commit_record, write_commit_record
+from colindex.storage.lmdb_guard import (
+    DATA,
+    RECORD,
+    announce_commit,
+    check_catalog_file,
+    read_commit_record,
+    write_commit_record,
+)
 from colindex.storage.lock import LOCK_NAME
 from colindex.storage.manifest import Manifest
 
@@ -170,7 +178,12 @@ class Catalog:
                 yield bytes(key).decode(), segment, document
 
     def commit(
-        self, manifest: Manifest, new_ids: Iterable[tuple[str, int, int]], removed_ids: Iterable[str] = ()
+        self,
+        manifest: Manifest,
+        new_ids: Iterable[tuple[str, int, int]],
+        removed_ids: Iterable[str] = (),
+        *,
+        first: bool = False,
     ) -> None:
         """Make a generation the latest, durably: its manifest and where its ids are, in one transaction.
 
@@ -178,6 +191,7 @@ class Catalog:
             manifest: its generation is one more than this catalog's; every file that it names is durable already.
             new_ids: external id, segment number and document number; an id that exists moves.
             removed_ids: ids that lead nowhere from now on; one that is new as well stays.
+            first: of a copy: nothing was committed here before, and the generation keeps its number.
 
         Raises:
             StorageError: the catalog was opened for reading, or the generation is not the next one.
@@ -186,7 +200,7 @@ class Catalog:
         """
         if not self._writable:
             raise StorageError(f"{self._path}: opened for reading; open it with Catalog.open_writer to commit.")
-        if manifest.generation != self.generation + 1:
+        if manifest.generation != self.generation + 1 and not (first and self.generation == 0):
             raise StorageError(
                 f"{self._path}: expected generation {self.generation + 1}, got {manifest.generation}; "
                 "make the next manifest from the latest one."
@@ -196,6 +210,7 @@ class Catalog:
         places = [encode_id(id) + _PLACE.pack(segment, document) for id, segment, document in new_ids]
         places.sort()  # keys in their order fill pages
         removed = sorted(encode_id(id) for id in removed_ids)
+        announce_commit(self._path)
         self._shared.write(places, removed, manifest.generation, manifest.to_json())
         self._manifest = manifest
         write_commit_record(self._path, manifest.generation)
@@ -207,7 +222,7 @@ class Catalog:
             fsync_folder(self._path.parent)
             fsync_folder(self._path.parent.parent)
         record = read_commit_record(self._path)
-        if record is None or record.generation != self.generation:
+        if record is None or record.committing or record.generation != self.generation:
             for _ in self.ids():  # every value is looked at before the file as it is now is declared good
                 pass
             write_commit_record(self._path, self.generation)
@@ -301,6 +316,8 @@ class _Shared:
             while True:
                 try:
                     return self._write_once(places, removed, generation, manifest)
+                except lmdb.DiskError as error:
+                    raise disk_full(self.path) from error
                 except (lmdb.MapFullError, lmdb.MapResizedError):
                     size = max(self.environment.info()["map_size"] * 2, (self.path / DATA).stat().st_size * 2)
                     self.environment.set_mapsize(size)
@@ -317,7 +334,7 @@ class _Shared:
             key = _GENERATION.pack(generation)
             transaction.put(key, _sealed(key, manifest), db=manifests)
             transaction.delete(_GENERATION.pack(max(0, generation - _KEPT_MANIFESTS)), db=manifests)
-            operations.commit(transaction.commit)
+            directory.operations.commit(transaction.commit)
         except BaseException:
             transaction.abort()
             raise

@@ -17,7 +17,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import xxhash
 
@@ -28,9 +27,12 @@ __all__ = [
     "NewFile",
     "Operations",
     "corrupt",
+    "disk_full",
     "free_bytes",
+    "fsync_file",
     "fsync_folder",
     "fsync_tree",
+    "full_disk_is_said",
     "opened",
     "operations",
     "read_exactly",
@@ -41,7 +43,6 @@ __all__ = [
     "write_new_file",
 ]
 
-_Result = TypeVar("_Result")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REMEDY = "restore it from a copy, or build the index again; `colindex verify` lists everything that is damaged"
 
@@ -79,11 +80,13 @@ class NewFile:
     """A file that nothing names yet, written from its beginning to its end; its sum is taken as bytes pass."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.bytes = 0
         self._hash = xxhash.xxh3_128()
-        self._descriptor = _or_full(path, lambda: operations.create(path))
+        self._descriptor = -1
+        with full_disk_is_said(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = operations.create(path)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append `data`.
@@ -92,7 +95,8 @@ class NewFile:
             DiskSpaceError: the disk is full.
         """
         view = memoryview(data).cast("B")
-        _or_full(self.path, lambda: operations.write(self._descriptor, view))
+        with full_disk_is_said(self.path):
+            operations.write(self._descriptor, view)
         self._hash.update(view)
         self.bytes += len(view)
 
@@ -122,21 +126,28 @@ def write_file_durably(path: Path, data: bytes) -> None:
     """Put `data` at `path` so that a crash leaves either the old file or the new one; durable on return."""
     temporary = path.with_name(path.name + ".tmp")
     write_new_file(temporary, data)
-    _fsync_path(temporary)
-    operations.replace(temporary, path)
-    fsync_folder(path.parent)
+    with full_disk_is_said(path):
+        _fsync_path(temporary)
+        operations.replace(temporary, path)
+        fsync_folder(path.parent)
 
 
 def fsync_tree(path: Path) -> None:
     """Make every file and every folder under `path`, and `path`, durable: files first, then folders from the leaves."""
-    for folder, _, files in os.walk(path, topdown=False):
-        for name in sorted(files):
-            _fsync_path(Path(folder, name))
-        fsync_folder(Path(folder))
+    with full_disk_is_said(path):  # some file systems find room for what was written only now
+        for folder, _, files in os.walk(path, topdown=False):
+            for name in sorted(files):
+                _fsync_path(Path(folder, name))
+            fsync_folder(Path(folder))
 
 
 def fsync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
+    _fsync_path(path)
+
+
+def fsync_file(path: Path) -> None:
+    """Make the bytes of a file durable."""
     _fsync_path(path)
 
 
@@ -168,6 +179,28 @@ def require_space(path: Path, needed: int, what: str) -> None:
             f"{path}: {what} needs {needed:,} bytes, but only {free:,} are free; "
             f"free {needed - free:,} more or choose a folder on another disk."
         )
+
+
+@contextmanager
+def full_disk_is_said(path: Path) -> Iterator[None]:
+    """While something is written to `path`, a full disk becomes the error that says so.
+
+    Raises:
+        DiskSpaceError: the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL or isinstance(error, DiskSpaceError):
+            raise
+        raise disk_full(path) from error
+
+
+def disk_full(path: Path) -> DiskSpaceError:
+    """The error of a disk that is full."""
+    return DiskSpaceError(
+        f"{path}: the disk is full ({free_bytes(path):,} bytes free); free some space and run the command again."
+    )
 
 
 def read_exactly(path: Path, offset: int, size: int) -> bytes:
@@ -228,15 +261,3 @@ def _fsync_path(path: Path) -> None:
         operations.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _or_full(path: Path, act: Callable[[], _Result]) -> _Result:
-    """Run `act`; a full disk becomes the error that says so."""
-    try:
-        return act()
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise DiskSpaceError(
-            f"{path}: the disk is full ({free_bytes(path):,} bytes free); free some space and run the command again."
-        ) from error

@@ -6,6 +6,7 @@
         ├── IndexNotBuiltError                           a build has begun here but nothing was committed yet
         ├── IndexExistsError        (FileExistsError)    the output folder exists already
         ├── IndexLockedError                             another process is writing this index
+        ├── IndexReadOnlyError      (PermissionError)    the folder of this index cannot be written
         ├── CorruptIndexError                            bytes differ from what was committed
         ├── FormatTooNewError                            written by a newer colindex
         ├── DiskSpaceError          (OSError)            not enough room for what is about to be written
@@ -24,6 +25,7 @@ __all__ = [
     "IndexLockedError",
     "IndexNotBuiltError",
     "IndexNotFoundError",
+    "IndexReadOnlyError",
     "InvalidIdError",
     "StorageError",
 ]
@@ -51,6 +53,10 @@ class IndexExistsError(StorageError, FileExistsError):
 
 class IndexLockedError(StorageError):
     """Another process is writing this index."""
+
+
+class IndexReadOnlyError(StorageError, PermissionError):
+    """The folder of this index cannot be written."""
 
 
 class CorruptIndexError(StorageError):

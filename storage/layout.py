@@ -14,6 +14,8 @@ for folders that a reader still holds.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from colindex.storage.lmdb_guard import DATA, RECORD
@@ -21,7 +23,7 @@ from colindex.storage.lock import LOCK_NAME
 from colindex.storage.manifest import Manifest
 from colindex.storage.tombstones import FOLDER as TOMBSTONES
 
-__all__ = ["codebook_path", "stray_paths"]
+__all__ = ["codebook_path", "next_codebook", "stray_paths"]
 
 
 def codebook_path(index_path: Path, name: str) -> Path:
@@ -29,26 +31,39 @@ def codebook_path(index_path: Path, name: str) -> Path:
     return Path(index_path, f"{name}.zarr")
 
 
+def next_codebook(name: str) -> str:
+    """The name of the codebook after one, such as `codebook-000002`."""
+    return f"codebook-{int(name.removeprefix('codebook-')) + 1:06d}"
+
+
 def stray_paths(index_path: Path, manifest: Manifest | None) -> list[Path]:
     """Files and folders of an index that its latest generation does not name, sorted.
 
     A folder appears once if all of it is stray; inside the segments and codebooks that are named, single files appear.
     """
-    named = {Path(LOCK_NAME)} | {Path("catalog.lmdb", name) for name in (DATA, RECORD, "lock.mdb")}
+    named = {LOCK_NAME} | {f"catalog.lmdb/{name}" for name in (DATA, RECORD, "lock.mdb")}
     if manifest is not None:
-        named |= {Path(f"{manifest.codebook}.zarr", name) for name in manifest.codebook_files}
+        named |= {f"{manifest.codebook}.zarr/{name}" for name in manifest.codebook_files}
         for segment in manifest.segments:
-            named |= {Path("segments", f"{segment.name}.zarr", name) for name in segment.files}
+            named |= {f"segments/{segment.name}.zarr/{name}" for name in segment.files}
         for each in manifest.tombstones.values():
-            named |= {Path(TOMBSTONES, f"{each.name}.zarr", name) for name in each.files}
-    folders = {parent for path in named for parent in path.parents} | {Path("segments"), Path(TOMBSTONES)}
-    strays: list[Path] = []
-    pending = [Path(index_path)]
+            named |= {f"{TOMBSTONES}/{each.name}.zarr/{name}" for name in each.files}
+    return sorted(Path(index_path, stray) for stray in _strays(index_path, named))
+
+
+def _strays(index_path: Path, named: set[str]) -> Iterator[str]:
+    """Step by step from the root: names as strings, since every commit looks at every file."""
+    folders = {"segments", TOMBSTONES}
+    for name in named:
+        while (name := name.rpartition("/")[0]) and name not in folders:
+            folders.add(name)
+    pending = [""]
     while pending:
-        for child in sorted(pending.pop().iterdir()):
-            relative = child.relative_to(index_path)
-            if relative in folders and child.is_dir():
-                pending.append(child)
-            elif relative not in named:
-                strays.append(child)
-    return sorted(strays)
+        folder = pending.pop()
+        with os.scandir(os.path.join(index_path, folder)) as children:
+            for child in children:
+                name = f"{folder}{child.name}"
+                if name in folders and child.is_dir():
+                    pending.append(f"{name}/")
+                elif name not in named:
+                    yield name

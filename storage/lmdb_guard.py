@@ -9,8 +9,11 @@ liblmdb maps its file and believes its pages: a flipped byte can end the process
 3. If that is the one of `commit.json`, the file has to hash to what it says.
 4. If it is the next one, a writer ended (or is) between its commit and its `commit.json`: the file's structure is then verified
    page by page in Python (`lmdb.verify`); the values carry checks of their own.
-5. Anything else is damage. But while a writer works, its pages reach the file before the meta page does; so a
-   mismatch is looked at again, for two seconds while somebody holds the writer's lock, and then decided by 4.
+5. A commit's pages reach the file before its meta page does, into pages that no committed tree uses. A writer that ends between
+   the two leaves the last transaction whole in a file of other bytes. So it says in `commit.json` beforehand that it is about to
+   commit (`committing`), and another hash is then decided by 4 too.
+6. Anything else is damage. But a reader may have read the two files before and after a commit; so a mismatch is looked at again,
+   for two seconds while somebody holds the writer's lock, and then decided by 4.
 
 A meta page (LMDB 0.9): page header of 16 bytes, magic 0xBEEFC0DE, ... transaction number 128 bytes after the magic.
 """
@@ -21,7 +24,7 @@ import json
 import struct
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from colindex.storage.checksums import FileSum, file_sum, hash64
@@ -29,7 +32,14 @@ from colindex.storage.directory import corrupt, write_file_durably
 from colindex.storage.errors import CorruptIndexError
 from colindex.storage.lock import writer_is_active
 
-__all__ = ["CommitRecord", "check_catalog_file", "newest_transaction", "read_commit_record", "write_commit_record"]
+__all__ = [
+    "CommitRecord",
+    "announce_commit",
+    "check_catalog_file",
+    "newest_transaction",
+    "read_commit_record",
+    "write_commit_record",
+]
 
 DATA, RECORD = "data.mdb", "commit.json"
 
@@ -48,10 +58,14 @@ class CommitRecord:
     last_txnid: int
     generation: int
     file: FileSum
+    committing: bool = False
+    """Whether the writer is about to commit the next transaction: pages that this one does not use may hold anything."""
 
     def to_json(self) -> bytes:
         """The stored form: one for each value, so that any other text is damage."""
         value = {"last_txnid": self.last_txnid, "generation": self.generation, **self.file._asdict()}
+        if self.committing:
+            value["committing"] = True
         check = hash64(json.dumps(value).encode())
         return json.dumps(value | {"check": f"{check:016x}"}, indent=1).encode() + b"\n"
 
@@ -61,6 +75,13 @@ def write_commit_record(folder: Path, generation: int) -> None:
     data = folder / DATA
     record = CommitRecord(newest_transaction(data), generation, file_sum(data))
     write_file_durably(folder / RECORD, record.to_json())
+
+
+def announce_commit(folder: Path) -> None:
+    """Say durably that a transaction is about to be committed. The caller holds the writer's lock; there is a record."""
+    record = read_commit_record(folder)
+    if record is not None and not record.committing:
+        write_file_durably(folder / RECORD, replace(record, committing=True).to_json())
 
 
 def read_commit_record(folder: Path) -> CommitRecord | None:
@@ -79,9 +100,9 @@ def read_commit_record(folder: Path) -> CommitRecord | None:
     try:
         value = json.loads(data)
         file = FileSum(value["bytes"], value["xxh3_128"])
-        record = CommitRecord(value["last_txnid"], value["generation"], file)
+        record = CommitRecord(value["last_txnid"], value["generation"], file, value.get("committing", False))
         good = record.to_json() == data
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         good = False
     if not good:
         raise corrupt(path, "the record of a commit", "other bytes")
@@ -123,7 +144,7 @@ def check_catalog_file(folder: Path, verify_structure: _Verifier, *, may_change:
     while True:
         active = may_change and writer_is_active(folder.parent)
         try:
-            return _check_once(folder, verify_structure)
+            return _check_once(folder, verify_structure, settled=not active)
         except CorruptIndexError:
             if active and time.monotonic() > deadline:
                 return _check_structure(folder / DATA, verify_structure)
@@ -133,21 +154,26 @@ def check_catalog_file(folder: Path, verify_structure: _Verifier, *, may_change:
         time.sleep(_PAUSE)
 
 
-def _check_once(folder: Path, verify_structure: _Verifier) -> None:
+def _check_once(folder: Path, verify_structure: _Verifier, *, settled: bool) -> None:
+    """Steps 2 to 5; unless `settled`, whoever is writing will have written `commit.json` before pages could be walked."""
     record, newest = read_commit_record(folder), newest_transaction(folder / DATA)
     if record is None and newest <= 1:  # a first writer has made the empty databases, or not even those
         _check_structure(folder / DATA, verify_structure)
         return
     if record is None:
         raise corrupt(folder / RECORD, f"the record of transaction {newest}", "no such file")
-    if newest == record.last_txnid + 1:
+    if settled and newest == record.last_txnid + 1:
         _check_structure(folder / DATA, verify_structure)
         return
     if newest != record.last_txnid:
         raise corrupt(folder / DATA, f"transaction {record.last_txnid} to be the last", newest)
-    if (got := file_sum(folder / DATA)) != record.file:
-        expected = f"{record.file.bytes:,} bytes with xxh3_128 {record.file.xxh3_128}"
-        raise corrupt(folder / DATA, expected, f"{got.bytes:,}, {got.xxh3_128}")
+    if (got := file_sum(folder / DATA)) == record.file:
+        return
+    if settled and record.committing:
+        _check_structure(folder / DATA, verify_structure)
+        return
+    expected = f"{record.file.bytes:,} bytes with xxh3_128 {record.file.xxh3_128}"
+    raise corrupt(folder / DATA, expected, f"{got.bytes:,}, {got.xxh3_128}")
 
 
 def _check_structure(data: Path, verify_structure: _Verifier) -> None:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -18,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
-from colindex.storage.errors import IndexLockedError
+from colindex.storage.errors import IndexLockedError, IndexReadOnlyError
 
 __all__ = ["LOCK_NAME", "WriterLock", "writer_is_active"]
 
@@ -31,6 +32,7 @@ class WriterLock:
 
     Raises:
         IndexLockedError: another process, or another part of this one, is writing this index.
+        IndexReadOnlyError: this process may not write its folder.
     """
 
     def __init__(self, index_path: Path) -> None:
@@ -47,8 +49,8 @@ class WriterLock:
         self.release()
 
     def acquire(self) -> None:
-        """Take the lock, or raise IndexLockedError within a tenth of a second."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        """Take the lock, or raise IndexLockedError within a tenth of a second; IndexReadOnlyError where nobody can."""
+        descriptor = self._opened()
         for attempt in range(_ATTEMPTS):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,6 +67,17 @@ class WriterLock:
         self._descriptor = descriptor
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, _introduction(), 0)
+
+    def _opened(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            raise IndexReadOnlyError(
+                f"{self._path.parent}: expected a folder that this process may write, got: {error.strerror}; searching "
+                "works as it is. To change the index, get the right to write its folder, or copy it to where you have it."
+            ) from error
 
     def release(self) -> None:
         """Let go of the lock; releasing twice does nothing."""

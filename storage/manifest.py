@@ -125,7 +125,9 @@ class Manifest:
 
     @classmethod
     def _from_value(cls, value: Mapping[str, Any]) -> Manifest:
-        encoder, drift = value["encoder"], value.get("drift")
+        encoder = value["encoder"]
+        living = value["format_version"] > 1  # what format 1 did not have yet
+        drift, tombstones = (value["drift"], value["tombstones"]) if living else (None, {})
         return cls(
             format_version=_integer(value["format_version"]),
             generation=_integer(value["generation"]),
@@ -144,10 +146,7 @@ class Manifest:
                 name: FileSum(_integer(size), _text(hash_)) for name, (size, hash_) in value["codebook_files"].items()
             },
             segments=tuple(SegmentInfo.from_json(segment) for segment in value["segments"]),
-            tombstones={
-                str(segment): Tombstones.from_json(each)
-                for segment, each in _object(value.get("tombstones", {})).items()
-            },
+            tombstones={str(segment): Tombstones.from_json(each) for segment, each in _object(tombstones).items()},
             drift=None if drift is None else _object(drift),
         )
 

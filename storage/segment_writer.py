@@ -1,18 +1,20 @@
 """Writing a segment.
 
 1. `append` takes documents as they come: records go to the shard being written, ids and payloads to their entry files,
-   inspection columns to theirs. Of each stored vector, 8 bytes stay in memory: centroid and document, for the postings.
+   inspection columns to theirs, metadata to a database in memory. Of each stored vector, 8 bytes stay in memory: centroid and
+   document, for the postings.
 2. `seal` sorts those into postings (each document once under each of its centroids), writes the small parts, and syncs every
    file and folder. The segment is then complete and durable, but garbage until a commit names it.
 3. `abort`, or a crash, leaves garbage that the next writer removes.
 
-Memory: 8 bytes a stored vector, one inner chunk of records, one shard of each inspection column, 16 bytes a document.
+Memory: 8 bytes a stored vector, one inner chunk of records, one shard of each inspection column, 16 bytes a document, and
+the metadata of all documents.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,14 +28,12 @@ from colindex.storage.checksums import FileSum
 from colindex.storage.directory import fsync_folder, fsync_tree, remove_tree, write_new_file
 from colindex.storage.entries import EntryWriter, compress, encode_id
 from colindex.storage.errors import StorageError
+from colindex.storage.metadata import METADATA_FILE, MetadataWriter
 from colindex.storage.plain import below, write_plain
-from colindex.storage.segments import MAX_DOCUMENTS, PARTS, SegmentInfo, segment_path
+from colindex.storage.segments import COLUMNS, MAX_DOCUMENTS, PARTS, SegmentInfo, segment_path
 from colindex.storage.shards import RecordWriter
 
 __all__ = ["SegmentWriter"]
-
-_COLUMNS = {"token_ids": None, "spans": 2, "pool_map": None}
-"""Inspection columns, and the width of those that have one."""
 
 
 class SegmentWriter:
@@ -57,6 +57,7 @@ class SegmentWriter:
         self._records = RecordWriter(self._path / "records", record_bytes)
         self._ids = EntryWriter(self._path / "ids")
         self._documents = EntryWriter(self._path / "documents")
+        self._metadata = MetadataWriter()
         self._columns: dict[str, ColumnWriter] | None = None
         self._postings = _Postings()
         self._offsets: list[NDArray[np.int64]] = [np.zeros(1, np.int64)]
@@ -86,6 +87,8 @@ class SegmentWriter:
         spans: NDArray[np.int32] | None = None,
         source_offsets: NDArray[np.int64] | None = None,
         pool_map: NDArray[np.int32] | None = None,
+        titles: Sequence[str] | None = None,
+        metadata: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         """Append documents.
 
@@ -99,6 +102,8 @@ class SegmentWriter:
             spans: character offsets, int32 [source tokens, 2].
             source_offsets: int64 [documents + 1] into the three columns; None where nothing was pooled.
             pool_map: the stored vector of its document that each source token went into, int32 [source tokens].
+            titles: what conditions know as `title` [documents]; None where there are none.
+            metadata: JSON objects [documents], for conditions; None where there are none.
 
         Raises:
             StorageError: the arguments disagree, or the segment would hold more than 65,536 documents.
@@ -109,7 +114,10 @@ class SegmentWriter:
         for name, column in (("token_ids", token_ids), ("spans", spans), ("pool_map", pool_map)):
             if column is not None:
                 batch.columns[name] = column
+        titles = [""] * len(ids) if titles is None else titles
+        metadata = [{}] * len(ids) if metadata is None else metadata
         self._check(batch, ids, documents)
+        _expect("titles and metadata", (len(titles), len(metadata)), (len(ids), len(ids)))
         keys = [encode_id(id) for id in ids]
         self._records.append(records)
         self._postings.append(np.asarray(centroids), np.asarray(offsets), self.n_documents)
@@ -117,6 +125,8 @@ class SegmentWriter:
             self._ids.append(key)
         for frame in compress(documents):
             self._documents.append(frame)
+        for row in zip(ids, titles, metadata, strict=True):
+            self._metadata.append(*row)
         self._append_columns(batch)
         self._offsets.append(np.asarray(offsets[1:], np.int64) + self.n_tokens)
         self._source_offsets.append(np.asarray(batch.source[1:], np.int64) + self._n_source_tokens)
@@ -139,7 +149,7 @@ class SegmentWriter:
         fsync_folder(self._path.parent.parent)
         sizes: Counter[str] = Counter()
         for name, sum_ in files.items():
-            sizes[name.split("/")[0]] += sum_.bytes
+            sizes[name.split("/")[0].removesuffix(".sqlite")] += sum_.bytes
         return SegmentInfo(
             name=self._name,
             documents=self.n_documents,
@@ -152,7 +162,7 @@ class SegmentWriter:
 
     def abort(self) -> None:
         """Remove what was written."""
-        for part in (self._records, self._ids, self._documents):
+        for part in (self._records, self._ids, self._documents, self._metadata):
             part.discard()
         remove_tree(self._path)
 
@@ -171,6 +181,7 @@ class SegmentWriter:
         files |= self._plain("block_checksums", block_checksums)
         files |= self._group("ids") | below("ids", self._ids.finish())
         files |= self._group("documents") | below("documents", self._documents.finish())
+        files[METADATA_FILE] = self._metadata.finish(self._path / METADATA_FILE)
         if self._columns:
             files |= self._group("inspection")
             for name, column in self._columns.items():
@@ -190,7 +201,7 @@ class SegmentWriter:
         if self._columns is None:
             self._pooled = batch.source_offsets is not None
             folder = self._path / "inspection"
-            self._columns = {name: ColumnWriter(folder / name, np.int32, _COLUMNS[name]) for name in batch.columns}
+            self._columns = {name: ColumnWriter(folder / name, np.int32, COLUMNS[name]) for name in batch.columns}
         for name, column in self._columns.items():
             column.append(np.asarray(batch.columns[name]))
 
@@ -236,7 +247,7 @@ class _Batch:
         if tokens and int(self.centroids.max()) >= n_centroids:
             raise StorageError(f"append: expected centroids below {n_centroids}, got {int(self.centroids.max())}.")
         for name, column in self.columns.items():
-            width = _COLUMNS[name]
+            width = COLUMNS[name]
             _expect(name, column.shape, (int(self.source[-1]), *(() if width is None else (width,))))
 
 

@@ -4,7 +4,8 @@
 2. At open, every file has to have its length; the resident parts (offsets, postings, block checksums) are read, compared
    with their sums, and kept; the index of every shard of records has to be what its length says.
 3. Records are then read by whoever searches, from `shards`, block by block against `block_checksums`.
-4. Ids, documents and inspection columns stay on disk and are read one document at a time.
+4. Ids, documents and inspection columns stay on disk and are read one document at a time; metadata is evaluated there
+   (`colindex.storage.metadata`).
 
 Document numbers are local to a segment and no segment refers to another, so segments can be built and searched anywhere.
 """
@@ -20,19 +21,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from colindex.storage.arrays import METADATA, read_column
+from colindex.storage.arrays import METADATA
 from colindex.storage.checksums import FileSum
+from colindex.storage.columns import read_rows
 from colindex.storage.directory import corrupt, read_exactly
 from colindex.storage.entries import EntryReader, decode_id, decompress, encode_id
+from colindex.storage.metadata import METADATA_FILE, MetadataTable
 from colindex.storage.plain import read_plain, within
 from colindex.storage.shards import ShardFile, find_shards
 
-__all__ = ["MAX_DOCUMENTS", "Inspection", "SegmentInfo", "SegmentReader", "segment_path"]
+__all__ = ["COLUMNS", "MAX_DOCUMENTS", "PARTS", "Inspection", "SegmentInfo", "SegmentReader", "segment_path"]
 
 MAX_DOCUMENTS = 65_536
 """Documents of a segment: their numbers are uint16 in postings."""
 
-PARTS = ("records", "offsets", "postings", "block_checksums", "ids", "documents", "inspection")
+COLUMNS = {"token_ids": None, "spans": 2, "pool_map": None}
+"""Inspection columns, and the width of those that have one."""
+
+PARTS = ("records", "offsets", "postings", "block_checksums", "ids", "documents", "inspection", "metadata")
+"""What the bytes of a segment are counted by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,7 @@ class SegmentInfo:
     files: Mapping[str, FileSum]
     """Each file by its path below the segment's folder, with `/` between the parts."""
     bytes_by_part: Mapping[str, int]
-    """Bytes on disk of records, offsets, postings, block_checksums, ids, documents and inspection."""
+    """Bytes on disk of records, offsets, postings, block_checksums, ids, documents, inspection and metadata."""
 
     @property
     def bytes(self) -> int:
@@ -70,7 +77,8 @@ class SegmentInfo:
         """
         files = {str(name): FileSum(int(size), str(hash_)) for name, (size, hash_) in value["files"].items()}
         counts = {name: _count(value[name]) for name in ("documents", "tokens", "source_tokens", "record_bytes")}
-        parts = {name: _count(value["bytes_by_part"][name]) for name in PARTS}
+        sizes = {"metadata": 0} | value["bytes_by_part"]  # segments of format 1 have no metadata
+        parts = {name: _count(sizes[name]) for name in PARTS}
         return cls(name=str(value["name"]), files=files, bytes_by_part=parts, **counts)
 
 
@@ -115,6 +123,10 @@ class SegmentReader:
         self._check_shapes()
         self._ids = EntryReader(self.path / "ids", info.documents)
         self._documents = EntryReader(self.path / "documents", info.documents)
+        self.metadata: MetadataTable | None = None
+        """For conditions on metadata; None in segments that were written by a colindex without them."""
+        if METADATA_FILE in info.files:
+            self.metadata = MetadataTable(self.path / METADATA_FILE, info.files[METADATA_FILE], info.documents)
 
     @property
     def resident_bytes(self) -> dict[str, int]:
@@ -124,6 +136,7 @@ class SegmentReader:
             "postings": self.postings.nbytes,
             "postings_offsets": self.postings_offsets.nbytes,
             "block_checksums": self.block_checksums.nbytes,
+            "filters": 0 if self.metadata is None else self.metadata.resident_bytes,
         }
 
     def external_ids(self, documents: Sequence[int] | NDArray[Any]) -> list[str]:
@@ -151,6 +164,14 @@ class SegmentReader:
         """
         return decompress(self.path / "documents", self._documents.read(number))
 
+    def documents(self, numbers: Sequence[int]) -> list[bytes]:
+        """The payloads of some documents, in the order asked for.
+
+        Raises:
+            As `document`.
+        """
+        return [decompress(self.path / "documents", frame) for frame in self._documents.read_many(numbers)]
+
     def inspection(self, number: int) -> Inspection | None:
         """Where the stored vectors of a document come from; None where the build was given nothing about it.
 
@@ -164,18 +185,14 @@ class SegmentReader:
             raise IndexError(f"document {number} of a segment with {self.info.documents}")
         start, stop = self._source_bounds(number, pooled="source_offsets" in names)
         columns = {
-            name: read_column(self.path / "inspection" / name, start, stop) if stop > start else None
-            for name in ("token_ids", "spans", "pool_map")
+            name: read_rows(self.path / "inspection" / name, start, stop, width)
+            for name, width in COLUMNS.items()
             if name in names
         }
-        empty = {"token_ids": (0,), "spans": (0, 2), "pool_map": (0,)}
-        arrays = {
-            name: np.empty(empty[name], np.int32) if column is None else column for name, column in columns.items()
-        }
-        pool_map = arrays.get("pool_map")
+        pool_map = columns.get("pool_map")
         return Inspection(
-            token_ids=arrays.get("token_ids"),
-            spans=arrays.get("spans"),
+            token_ids=columns.get("token_ids"),
+            spans=columns.get("spans"),
             pool_map=np.arange(stop - start, dtype=np.int32) if pool_map is None else pool_map,
         )
 

@@ -8,6 +8,7 @@
 4. Every block of the shards has its checksum.
 5. Every document can be read.
 6. Inspection columns are as long as the source tokens, and the pooling map names stored vectors of the same document.
+7. The table of metadata, where there is one, has a row for each document, with its id.
 
 Each problem is (part, expected, got).
 """
@@ -24,6 +25,7 @@ from colindex.storage.arrays import METADATA, read_column
 from colindex.storage.checksums import BLOCK_BYTES, block_checksums
 from colindex.storage.directory import read_exactly
 from colindex.storage.errors import CorruptIndexError
+from colindex.storage.metadata import METADATA_FILE
 from colindex.storage.plain import read_json, read_plain
 from colindex.storage.segments import SegmentReader
 
@@ -34,6 +36,7 @@ Problem = tuple[str, str, str]
 
 _PIECE_BYTES = 4 << 20
 _PIECE_ROWS = 1 << 20
+_PIECE_IDS = 1024
 
 
 def segment_problems(reader: SegmentReader) -> Iterator[Problem]:
@@ -54,6 +57,7 @@ def segment_problems(reader: SegmentReader) -> Iterator[Problem]:
         yield from _block_problems(reader)
         yield from _entry_problems(reader)
         yield from _inspection_problems(reader)
+        yield from _metadata_problems(reader)
     except CorruptIndexError as error:
         yield "", "readable bytes", str(error)
 
@@ -169,6 +173,21 @@ def _inspection_problems(reader: SegmentReader) -> Iterator[Problem]:
         else:
             for start in range(0, rows, _PIECE_ROWS):
                 read_column(folder / name, start, min(rows, start + _PIECE_ROWS))
+
+
+def _metadata_problems(reader: SegmentReader) -> Iterator[Problem]:
+    """Step 7."""
+    if reader.metadata is None:
+        return
+    ids, documents = reader.metadata.ids(), reader.info.documents
+    if len(ids) != documents:
+        yield METADATA_FILE, f"{documents:,} rows, one a document", f"{len(ids):,}"
+        return
+    for first in range(0, documents, _PIECE_IDS):
+        for number, id in enumerate(reader.external_ids(range(first, min(documents, first + _PIECE_IDS))), first):
+            if ids[number] != id:
+                yield METADATA_FILE, f"id {id!r} in row {number}", repr(ids[number])
+                return
 
 
 def _pool_map_problems(reader: SegmentReader, source: NDArray[np.int64]) -> Iterator[Problem]:

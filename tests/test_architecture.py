@@ -39,6 +39,7 @@ IMPORTERS = {
     "rich": ["cli/*", "colindex/views/terminal.py"],
     "scipy": ["colindex/kernels/reference/ward.py"],
     "sentence_transformers": ["colindex/checkpoints.py"],
+    "sentencex": ["colindex/sentences.py"],
     "threadpoolctl": ["*"],
     "torch": ["colindex/checkpoints.py"],
     "transformers": ["colindex/checkpoints.py"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_what_is_named_brings_the_document_in(kind: str, index: Index, vectors: 
     rng = np.random.default_rng(3)
     which = index if kind == "words" else vectors
     seen: Counter[str] = Counter()
-    for turn in range(100):
+    for turn in range(60):
         number = int(rng.integers(len(which)))
         if kind == "words":
             query = which.encode_query(" ".join([*rng.choice(WORDS, 4).tolist(), f"rare{rng.integers(1500)}"]))
@@ -116,8 +117,7 @@ def test_documents_that_deserve_the_answer_get_advice(index: Index) -> None:
 def test_a_document_that_no_probe_meets_says_how_many_would(index: Index) -> None:
     query = index.encode_query("amber basin")
     snapshot = index._open.snapshot
-    projected = snapshot.codebook.project(query)
-    everywhere, _ = kernels.top_centroids(projected, snapshot.codebook.probes, 10_000)
+    everywhere, _ = kernels.top_centroids(snapshot.codebook.project(query), snapshot.codebook.probes, 10_000)
     for number in range(0, 1500, 50):
         found = index.explain_missing(query, f"doc-{number}", 3, params=NARROW)
         held = set(fetch(snapshot, np.array([number])).centroids(0).tolist())
@@ -169,6 +169,39 @@ def test_an_unknown_id_is_absent(index: Index) -> None:
     found = index.explain_missing("amber", "nowhere")
     assert (found.kind, found.score, found.advice) == ("absent", None, None)
     assert "'nowhere'" in found.text
+
+
+def test_a_filter_that_leaves_it_out_is_named(index: Index) -> None:
+    found = index.explain_missing("amber", "doc-1", ids=["doc-2", "doc-3"])
+    assert (found.kind, found.rank, found.advice) == ("filtered", None, None)
+    assert found.score == index.inspect("amber", "doc-1").score
+    assert "2 of 1,500" in found.text
+    assert index.explain_missing("amber", "doc-2", ids=["doc-2", "doc-3"]).kind == "returned"
+
+
+def test_ranks_count_the_documents_of_the_selection(index: Index) -> None:
+    query = index.encode_query("amber basin cedar delta")
+    ids = [f"doc-{number}" for number in range(0, 1500, 3)]
+    for number in range(0, 1500, 90):
+        for params in (NARROW, SearchParams(exact=True)):
+            found = index.explain_missing(query, f"doc-{number}", 5, params=params, ids=ids)
+            hits = [hit.id for hit in index.search_vectors(query, 5, params=params, ids=ids)]
+            assert (found.kind == "returned") == (f"doc-{number}" in hits)
+            assert found.rank is None or found.rank <= 500
+            if found.would_refine is not None:
+                followed = [hit.id for hit in index.search_vectors(query, 5, params=found.would_refine, ids=ids)]
+                assert (found.advice is not None) == (f"doc-{number}" in followed)
+
+
+def test_deleted_documents_are_absent_and_in_nobodys_way(tmp_path: Path) -> None:
+    Index.build(tmp_path / "i", documents(300), WordEncoder(), BuildParams(segment_tokens=1000))
+    with Index.open(tmp_path / "i", encoder=WordEncoder()) as index:
+        best = [hit.id for hit in index.search("amber basin", 6)]
+        assert index.explain_missing("amber basin", best[5], 3).kind == "refined lower"
+        index.delete(best[:5])
+        assert index.explain_missing("amber basin", best[0], 3).kind == "absent"
+        found = index.explain_missing("amber basin", best[5], 3, params=NARROW)
+        assert found.kind == "returned" or found.advice is not None
 
 
 def test_documents_and_queries_without_vectors(vectors: Index) -> None:

@@ -179,6 +179,9 @@ def test_what_cannot_be_inspected(tmp_path: Path) -> None:
     with Index.open(tmp_path / "i", encoder=WordEncoder()) as index:
         with pytest.raises(DocumentNotFoundError, match="'nowhere'"):
             index.inspect("amber", "nowhere")
+        index.delete(["doc-2"])
+        with pytest.raises(DocumentNotFoundError, match="'doc-2'"):
+            index.inspect("amber", "doc-2")
         with pytest.raises(VectorError):
             index.inspect(np.ones((2, 7), np.float32), "doc-1")
         with pytest.raises(QueryError, match="finite"):

@@ -10,6 +10,7 @@ native one where it was built, else the reference. `tables` makes what a search 
     maxsim            query tokens x the vectors of each document -> scores
     best              scores -> positions of the k highest, ties by lower position
     invert            centroids of each document -> documents of each centroid
+    grid_columns      matrix -> what `project` multiplies with
     project           vectors x matrix -> vectors, exactly
     nearest           vectors, centroids -> the nearest centroid of each
     add_rows          vectors, groups -> the sum of each group

@@ -6,7 +6,15 @@ it is, and `MISSING` why it is not the native one.
 
 from __future__ import annotations
 
-from colindex.kernels.reference import best, decode_records, decode_trellis, invert, maxsim, trellis_states
+from colindex.kernels.reference import (
+    best,
+    decode_records,
+    decode_trellis,
+    grid_columns,
+    invert,
+    maxsim,
+    trellis_states,
+)
 
 try:
     from colindex.kernels.native import _native
@@ -40,6 +48,7 @@ __all__ = [
     "encode_residuals",
     "encode_trellis",
     "gather",
+    "grid_columns",
     "invert",
     "maxsim",
     "nearest",

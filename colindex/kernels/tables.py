@@ -16,12 +16,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CodeTable", "ProbeTable", "code_table", "probe_table"]
+__all__ = ["BLOCK", "CodeTable", "ProbeTable", "blocks_for", "code_table", "in_blocks", "probe_table"]
+
+BLOCK = 16
+"""Centroids side by side in a table for probing."""
 
 _BYTE = 127
 _MIDDLE = 128
 _LONGEST = 8191
-_ROWS = 4096
+_ROWS = 256 * BLOCK  # whole pairs of blocks
 _SMALLEST = float(np.finfo(np.float32).tiny)  # of steps: C++ takes them as float32, and divides by them
 
 
@@ -29,7 +32,8 @@ class ProbeTable(NamedTuple):
     """Centroids as probing takes them."""
 
     values: NDArray[np.uint8]
-    """uint8 [K, dim rounded up to a multiple of 4]: whole steps, 128 too large."""
+    """uint8 [blocks of 16 centroids, dim / 4, 16, 4]: whole steps, 128 too large; dim rounded up to whole fours, blocks to
+    pairs, 128 there. Four values of 16 centroids lie side by side, as a processor multiplies them."""
     steps: NDArray[np.float32]
     """float32 [K]: the step of each centroid."""
     spreads: NDArray[np.float32]
@@ -39,6 +43,11 @@ class ProbeTable(NamedTuple):
     def nbytes(self) -> int:
         """Memory that it takes."""
         return self.values.nbytes + self.steps.nbytes + self.spreads.nbytes
+
+    def rows(self) -> NDArray[np.uint8]:
+        """The values centroid by centroid: uint8 [K, dim rounded up to a multiple of 4]."""
+        blocks, quads = self.values.shape[:2]
+        return self.values.transpose(0, 2, 1, 3).reshape(blocks * BLOCK, 4 * quads)[: len(self.steps)]
 
 
 class CodeTable(NamedTuple):
@@ -68,15 +77,27 @@ def probe_table(centroids: NDArray[np.floating], spreads: NDArray[np.float32]) -
     """Centroids, float16 or float32 [K, dim], and their spreads, float32 [K], for probing."""
     count, dim = centroids.shape
     steps = np.empty(count, np.float32)
-    values = np.full((count, -(-dim // 4) * 4), _MIDDLE, np.uint8)
+    values = np.empty((blocks_for(count), -(-dim // 4), BLOCK, 4), np.uint8)
     for rows in _parts(count):
         some = centroids[rows].astype(np.float32)
         steps[rows] = np.abs(some).max(axis=1, initial=0) / _BYTE
         wholes = np.rint(some / np.where(steps[rows] > 0, steps[rows], 1)[:, None])
-        values[rows, :dim] = (
-            np.clip(wholes, -_BYTE, _BYTE) + _MIDDLE
-        )  # a step below float32's smallest normal is not exact
+        wholes = np.clip(wholes, -_BYTE, _BYTE)  # a step below float32's smallest normal is not exact
+        values[rows.start // BLOCK : blocks_for(rows.stop)] = in_blocks((wholes + _MIDDLE).astype(np.uint8))
     return ProbeTable(values, steps, np.ascontiguousarray(spreads, np.float32))
+
+
+def blocks_for(count: int) -> int:
+    """Blocks of so many centroids, in pairs."""
+    return -(-count // (2 * BLOCK)) * 2
+
+
+def in_blocks(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Values of centroids, 128 too large, uint8 [n, dim], as a table for probing holds them."""
+    count, dim = rows.shape
+    padded = np.full((blocks_for(count) * BLOCK, -(-dim // 4) * 4), _MIDDLE, np.uint8)
+    padded[:count, :dim] = rows
+    return np.ascontiguousarray(padded.reshape(-1, BLOCK, padded.shape[1] // 4, 4).transpose(0, 2, 1, 3))
 
 
 def code_table(
@@ -96,4 +117,4 @@ def code_table(
 
 def _parts(count: int) -> Iterator[slice]:
     """A few rows at a time: an index opens inside its budget, temporaries included."""
-    return (slice(start, start + _ROWS) for start in range(0, count, _ROWS))
+    return (slice(start, min(start + _ROWS, count)) for start in range(0, count, _ROWS))

@@ -37,7 +37,8 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_commands() -> None:
-    assert sorted(main.commands) == ["build", "eval", "info", "inspect", "search", "verify"]
+    names = ["add", "build", "delete", "eval", "export", "import", "info", "inspect", "search", "verify"]
+    assert sorted(main.commands) == names
 
 
 @each_command
@@ -105,6 +106,14 @@ def test_version() -> None:
         ["info", "x", "--system"],
         ["eval", "x"],
         ["verify"],
+        ["add", "x"],
+        ["add", "x", "no-such-file.jsonl"],
+        ["add", "x", "-", "--threads", "0"],
+        ["delete", "x"],
+        ["delete", "x", "doc-1", "--from", "-"],
+        ["delete", "x", "--from", "no-such-file"],
+        ["export", "x"],
+        ["import", "no-such-folder", "x"],
     ],
 )
 def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
@@ -115,7 +124,16 @@ def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["search", "gone", "query"], ["inspect", "gone", "query", "id"], ["info", "gone"], ["verify", "gone"]]
+    "arguments",
+    [
+        ["search", "gone", "query"],
+        ["inspect", "gone", "query", "id"],
+        ["info", "gone"],
+        ["verify", "gone"],
+        ["add", "gone", "-"],
+        ["delete", "gone", "doc-1"],
+        ["export", "gone", "x"],
+    ],
 )
 def test_an_index_that_is_not_there(run: Run, tmp_path: Path, arguments: list[str]) -> None:
     command, _, *rest = arguments

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from colindex.kernels.reference import best
-from colindex.kernels.tables import ProbeTable, probe_table
+from colindex.kernels.tables import ProbeTable, in_blocks, probe_table
 from tests.kernels.bodies import BODIES, Body, each_body, each_native
 from tests.kernels.records import gaussian, unit_rows
 
@@ -29,10 +29,10 @@ def bare(centroids: NDArray[np.float32]) -> ProbeTable:
 
 def whole_table(values: NDArray[Any]) -> ProbeTable:
     """Centroids of whole numbers from -127 to 127, exactly."""
-    count, dim = values.shape
-    stored = np.full((count, -(-dim // 4) * 4), 128, np.uint8)
-    stored[:, :dim] = values + 128
-    return ProbeTable(stored, np.ones(count, np.float32), np.zeros(count, np.float32))
+    count = len(values)
+    return ProbeTable(
+        in_blocks((values + 128).astype(np.uint8)), np.ones(count, np.float32), np.zeros(count, np.float32)
+    )
 
 
 def whole_query(tokens: int, dim: int, seed: int = 0) -> NDArray[np.float32]:
@@ -45,14 +45,14 @@ def whole_query(tokens: int, dim: int, seed: int = 0) -> NDArray[np.float32]:
 def exact(query: NDArray[np.float32], table: ProbeTable) -> NDArray[np.float64]:
     """Scores of all pairs, float64 [q, K]."""
     tokens = query.astype(np.float64)
-    centroids = (table.values[:, : query.shape[1]].astype(np.float64) - 128) * table.steps[:, None]
+    centroids = (table.rows()[:, : query.shape[1]].astype(np.float64) - 128) * table.steps[:, None]
     return np.asarray(tokens @ centroids.T + BEYOND * np.linalg.norm(tokens, axis=1)[:, None] * table.spreads)
 
 
 def margins(query: NDArray[np.float32], table: ProbeTable) -> NDArray[np.float64]:
     """What rounding to 8 bits may cost a pair at the very most: half a step of the token in each value of the centroid."""
     largest = np.abs(query).max(axis=1, initial=0).astype(np.float64)
-    sizes = (np.abs(table.values.astype(np.float64) - 128).sum(axis=1) * table.steps).astype(np.float64)
+    sizes = (np.abs(table.rows().astype(np.float64) - 128).sum(axis=1) * table.steps).astype(np.float64)
     return np.asarray(0.5001 / 127 * largest[:, None] * sizes)
 
 
@@ -61,7 +61,7 @@ def check(
 ) -> None:
     """Scores are near the exact ones, fall, and no centroid is left out that is clearly better than one that is in."""
     ids, scores = found
-    kept = min(nprobe, len(table.values))
+    kept = min(nprobe, len(table.steps))
     assert ids.dtype == np.int32
     assert scores.dtype == np.float32
     assert ids.shape == scores.shape == (len(query), kept)
@@ -76,7 +76,7 @@ def check(
         assert (np.abs(scores[row] - true[row, chosen]) <= allowed[row, chosen]).all()
         ties = np.diff(scores[row]) == 0
         assert (np.diff(chosen)[ties] > 0).all()
-        left = np.setdiff1d(np.arange(len(table.values)), chosen)
+        left = np.setdiff1d(np.arange(len(table.steps)), chosen)
         if kept and len(left):
             assert ((true[row] - allowed[row])[left] <= scores[row, -1]).all()
 
@@ -248,7 +248,9 @@ def test_what_does_not_fit_is_refused_before_it_is_read(body: Body) -> None:
         (query, table, 0),
         (query, table._replace(steps=table.steps[:-1]), 4),
         (query, table._replace(spreads=table.spreads[:-1]), 4),
-        (query, table._replace(values=np.ascontiguousarray(table.values[:, :15])), 4),
+        (query, table._replace(values=table.values[:, :3]), 4),
+        (query, table._replace(values=table.rows()), 4),
+        (query, table._replace(values=np.concatenate([table.values, table.values])), 4),
         (query, bare(gaussian(2, 1028)), 4),
     ]
     for arguments in wrong:

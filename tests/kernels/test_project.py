@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import DTypeLike, NDArray
 
-from colindex.kernels import reference
+from colindex.kernels.reference import grid_columns
 from colindex.kernels.reference.grid import on_grid
-from tests.kernels.bodies import Body, each_body, each_native
+from tests.kernels.bodies import BODIES, Body, each_body, each_native
 from tests.kernels.records import gaussian, unit_rows
 
+REFERENCE = BODIES[0]
 DIMS = (1, 3, 7, 8, 9, 16, 31, 32, 33, 64, 128, 130, 384)
+
+
+def projected(body: Body, vectors: NDArray[Any], matrix: NDArray[np.float32], unit: bool) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = body.project(vectors, grid_columns(matrix), matrix.shape[1], unit)
+    return found
 
 
 @each_native
@@ -34,16 +41,16 @@ def test_products_are_the_references_to_the_last_bit(
     vectors = (gaussian(n, input_dim) * (scale if dtype == np.float32 else max(min(scale, 1e3), 1e-7))).astype(dtype)
     vectors[::4] = 0
     matrix = gaussian(input_dim, dim, 1)
-    found = body.project(vectors, matrix, unit)
+    found = projected(body, vectors, matrix, unit)
     assert found.dtype == np.float32
-    assert np.array_equal(found, reference.project(vectors, matrix, unit))
+    assert np.array_equal(found, projected(REFERENCE, vectors, matrix, unit))
 
 
 @each_body
 def test_a_product_is_the_exact_one_rounded_once(body: Body) -> None:
     vectors, matrix = unit_rows(4, 24, 1), gaussian(24, 5, 2)
     rows, columns = on_grid(vectors), on_grid(matrix.T)
-    found = body.project(vectors, matrix, False)
+    found = projected(body, vectors, matrix, False)
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             exact = sum(Fraction(a) * Fraction(b) for a, b in zip(row, column, strict=True))
@@ -55,7 +62,7 @@ def test_a_product_is_the_exact_one_rounded_once(body: Body) -> None:
 def test_asked_for_unit_length_rows_have_it_but_for_zeros(body: Body, dtype: DTypeLike) -> None:
     vectors = gaussian(20, 40).astype(dtype)
     vectors[3] = 0
-    lengths = np.linalg.norm(body.project(vectors, gaussian(40, 12, 1), True), axis=1)
+    lengths = np.linalg.norm(projected(body, vectors, gaussian(40, 12, 1), True), axis=1)
     np.testing.assert_allclose(np.delete(lengths, 3), 1, atol=1e-6)
     assert lengths[3] == 0
 
@@ -63,29 +70,40 @@ def test_asked_for_unit_length_rows_have_it_but_for_zeros(body: Body, dtype: DTy
 @each_body
 def test_a_row_knows_nothing_of_its_neighbours(body: Body) -> None:
     vectors, matrix = gaussian(30, 48), gaussian(48, 33, 1)
-    together = body.project(vectors, matrix, True)
+    together = projected(body, vectors, matrix, True)
     for part in (slice(0, 1), slice(5, 17), slice(29, 30)):
-        assert np.array_equal(body.project(vectors[part], matrix, True), together[part])
+        assert np.array_equal(projected(body, vectors[part], matrix, True), together[part])
 
 
 @each_body
 def test_every_finite_half_is_read_as_it_is(body: Body) -> None:
     halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
     vectors = halves[np.isfinite(halves)].reshape(-1, 1)
-    assert np.array_equal(body.project(vectors, np.ones((1, 1), np.float32), False), vectors.astype(np.float32))
+    assert np.array_equal(projected(body, vectors, np.ones((1, 1), np.float32), False), vectors.astype(np.float32))
 
 
 @each_body
 def test_layouts_and_other_kinds_of_numbers_do_not_matter(body: Body) -> None:
     vectors, matrix = gaussian(20, 24), gaussian(24, 8, 1)
-    expected = body.project(vectors, matrix, False)
-    assert np.array_equal(body.project(np.asfortranarray(vectors), np.asfortranarray(matrix), False), expected)
+    expected = projected(body, vectors, matrix, False)
+    assert np.array_equal(projected(body, np.asfortranarray(vectors), np.asfortranarray(matrix), False), expected)
 
 
 @each_native
 def test_another_dim_is_refused(body: Body) -> None:
-    with pytest.raises(ValueError, match="native kernel"):
-        body.project(gaussian(2, 9), gaussian(8, 8), False)
+    columns = grid_columns(gaussian(8, 8))
+    wrong = [(gaussian(2, 9), columns, 8), (gaussian(2, 8)[0], columns, 8), (gaussian(2, 8), columns, 33)]
+    for vectors, of_matrix, dim in [*wrong, (gaussian(2, 8), columns[0], 8)]:
+        with pytest.raises(ValueError, match="native kernel"):
+            body.project(vectors, of_matrix, dim, False)
+
+
+def test_columns_on_the_grid_are_those_of_the_matrix_and_zeros() -> None:
+    matrix = unit_rows(20, 40)
+    columns = grid_columns(matrix)
+    assert columns.shape == (2, 20, 32)
+    np.testing.assert_allclose(np.hstack(list(columns))[:, :40], matrix, atol=2.0**-24)
+    assert not columns[1, :, 8:].any()
 
 
 @pytest.mark.parametrize("dim", [8, 128, 300, 1024])

@@ -21,11 +21,29 @@ def codes_of(centroids: NDArray[np.float32]) -> CodeTable:
 def test_probing_keeps_each_value_to_half_a_step_of_its_centroid(dim: int, scale: float) -> None:
     centroids = gaussian(20, dim) * np.float32(scale)
     table = probe_table(centroids, np.ones(20, np.float32))
-    assert table.values.shape == (20, -(-dim // 4) * 4)
-    found = (table.values[:, :dim].astype(np.float64) - 128) * table.steps[:, None]
+    assert table.rows().shape == (20, -(-dim // 4) * 4)
+    found = (table.rows()[:, :dim].astype(np.float64) - 128) * table.steps[:, None]
     largest = np.abs(centroids).max(axis=1, keepdims=True)
     assert (np.abs(found - centroids) <= 0.501 / 127 * largest).all()
-    assert (table.values[:, dim:] == 128).all()  # zero
+    assert (table.rows()[:, dim:] == 128).all()  # zero
+
+
+def in_order(blocks: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """All values of blocks, centroid by centroid."""
+    return blocks.transpose(0, 2, 1, 3).reshape(-1, 4 * blocks.shape[1])
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 31, 32, 33, 4095, 4096, 4097, 8192])
+def test_sixteen_centroids_lie_side_by_side(count: int) -> None:
+    """In parts or at once, and with room past the last that counts as zero."""
+    values = np.random.default_rng(count).integers(-127, 128, (count, 10))
+    values[:, 0] = 127
+    table = probe_table(values.astype(np.float32), np.zeros(count, np.float32))
+    blocks = 2 * -(-count // 32)
+    assert table.values.shape == (blocks, 3, 16, 4)
+    assert np.array_equal(table.rows()[:, :10], values + 128)
+    assert all(np.array_equal(table.values[c // 16, 1, c % 16], values[c, 4:8] + 128) for c in range(count))
+    assert (in_order(table.values)[count:] == 128).all()
 
 
 @pytest.mark.parametrize("dim", [8, 9, 128, 1024])
@@ -54,18 +72,18 @@ def test_vanishing_centroids_have_steps_that_can_be_divided_by(value: float) -> 
     assert np.abs(table.centroids * table.step - centroids).max() <= np.finfo(np.float32).tiny
     probes = probe_table(centroids, np.zeros(3, np.float32))
     assert np.isfinite(probes.steps).all()
-    assert np.abs((probes.values - 128.0) * probes.steps[:, None] - centroids).max() <= 1e-40
+    assert np.abs((probes.rows() - 128.0) * probes.steps[:, None] - centroids).max() <= 1e-40
 
 
 def test_negated_centroids_have_negated_values() -> None:
     centroids = gaussian(30, 16)
     spreads = np.zeros(30, np.float32)
-    values, negated = (probe_table(rows, spreads).values.astype(int) - 128 for rows in (centroids, -centroids))
+    values, negated = (probe_table(rows, spreads).rows().astype(int) - 128 for rows in (centroids, -centroids))
     assert np.array_equal(values, -negated)
 
 
 def test_the_room_that_tables_take_is_that_of_their_arrays() -> None:
-    assert probe_table(gaussian(100, 10), np.ones(100, np.float32)).nbytes == 100 * (12 + 4 + 4)
+    assert probe_table(gaussian(100, 10), np.ones(100, np.float32)).nbytes == 128 * 12 + 100 * (4 + 4)
     assert some_table(10, 2, centroids=100).nbytes == 100 * 10 * 2 + 256 * 4
 
 

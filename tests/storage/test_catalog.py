@@ -31,6 +31,7 @@ from colindex.storage.errors import (
 from colindex.storage.lmdb_guard import newest_transaction, read_commit_record, write_commit_record
 from colindex.storage.lock import WriterLock
 from colindex.storage.manifest import FORMAT_VERSION, Manifest
+from tests.faults import Failure, FaultyOperations, using
 from tests.storage.samples import add_segment, first_manifest, write_index
 
 ids = st.text(min_size=1, max_size=20).filter(lambda id: len(id.encode()) <= 511)
@@ -311,10 +312,52 @@ def test_an_older_file_put_back_is_found(index: Path) -> None:
 
 
 class NoRecord(Operations):
-    """A process that ends when it would put `commit.json` in place."""
+    """A process that ends when it would put the `commit.json` of its commit in place."""
+
+    def __init__(self) -> None:
+        self.committed = False
+
+    def commit(self, act: Callable[[], None]) -> None:
+        super().commit(act)
+        self.committed = True
 
     def replace(self, source: Path, target: Path) -> None:
-        raise OSError("the process ended here")
+        if self.committed:
+            raise OSError("the process ended here")
+        super().replace(source, target)
+
+
+@pytest.fixture
+def torn(index: Path) -> Path:
+    """An index whose writer ended inside its commit: pages of generation 3 are in the file, no meta page leads to them."""
+    before = data_file(index).read_bytes()
+    disk = FaultyOperations(0, torn=True, dead=True, index_path=index, kinds=["commit"])
+    with using(disk), Catalog.open_writer(index) as writer, pytest.raises(Failure):
+        writer.commit(empty_generation(writer.manifest(), 3), [(f"new-{n}", 1, n) for n in range(500)])
+    assert data_file(index).read_bytes() != before
+    return index
+
+
+def test_a_commit_that_ended_half_way_is_none(torn: Path) -> None:
+    assert opened(torn) == (2, (2, 2))
+    with Catalog.open_reader(torn) as catalog:
+        assert catalog.locate("new-7") is None
+
+
+def test_the_writer_after_a_half_commit_makes_the_file_trusted_again(torn: Path) -> None:
+    with Catalog.open_writer(torn) as writer:
+        assert (record := read_commit_record(catalog_path(torn))) is not None
+        assert (record.generation, record.committing) == (2, False)
+        writer.commit(empty_generation(writer.manifest(), 3), [("new", 1, 0)])
+    assert opened(torn) == (3, (2, 2))
+
+
+def test_a_half_commit_is_not_excused_unless_it_was_announced(torn: Path) -> None:
+    record = read_commit_record(catalog_path(torn))
+    assert record is not None
+    (catalog_path(torn) / "commit.json").write_bytes(replace(record, committing=False).to_json())
+    with pytest.raises(CorruptIndexError, match="xxh3_128"):
+        opened(torn)
 
 
 @pytest.fixture

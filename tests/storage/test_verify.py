@@ -18,6 +18,7 @@ from colindex.storage.errors import FormatTooNewError, IndexNotBuiltError, Index
 from colindex.storage.layout import stray_paths
 from colindex.storage.lock import WriterLock
 from colindex.storage.manifest import FORMAT_VERSION, Manifest
+from colindex.storage.metadata import METADATA_FILE, MetadataWriter
 from colindex.storage.pins import remove_strays
 from colindex.storage.plain import below, read_plain, write_plain
 from colindex.storage.segment_writer import SegmentWriter
@@ -232,6 +233,20 @@ def test_a_pooling_map_to_vectors_that_are_not(
     path = make_index(tmp_path / "index", lambda _path, info: info, **columns)
     expected = [] if part is None else [segment_path(path, "000001") / part]
     assert [finding.path for finding in verify_index(path)] == expected
+
+
+@pytest.mark.parametrize(
+    "ids", [[f"doc-{number}" for number in range(4)], ["doc-0", "doc-1", "doc-2", "doc-4", "doc-3"]]
+)
+def test_metadata_of_other_documents(tmp_path: Path, ids: list[str]) -> None:
+    def other(path: Path, info: SegmentInfo) -> SegmentInfo:
+        writer = MetadataWriter()
+        for id in ids:
+            writer.append(id, "", {})
+        sum_ = writer.finish(segment_path(path, info.name) / METADATA_FILE)
+        return replace(info, files=dict(info.files) | {METADATA_FILE: sum_})
+
+    assert the_finding(make_index(tmp_path / "index", other)).path.name == METADATA_FILE
 
 
 def test_source_offsets_that_fall(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <optional>
 #include <vector>
@@ -33,6 +34,14 @@ double length_of(const float* row, int dim) {
     return std::sqrt(square);
 }
 
+// The nearest whole number, the even one of two, of a value below 2**31: what `lrint` gives, without the call.
+std::int32_t whole(double value) {
+    const double shifted = value + 6755399441055744.0;  // 1.5 * 2**52: the last bits are whole
+    std::int64_t bits;
+    std::memcpy(&bits, &shifted, sizeof bits);
+    return static_cast<std::int32_t>(bits);
+}
+
 float finite(double length) { return static_cast<float>(std::min<double>(length, std::numeric_limits<float>::max())); }
 
 class Query {
@@ -48,7 +57,7 @@ class Query {
             const double factor = length > 0 ? kWhole / length : 0;
             std::int16_t* block = pairs_.data() + static_cast<std::size_t>(token / kLanes) * padded * kLanes;
             for (int at = 0; at < dim; ++at)
-                block[(at / 2 * kLanes + token % kLanes) * 2 + at % 2] = static_cast<std::int16_t>(std::lrint(row[at] * factor));
+                block[(at / 2 * kLanes + token % kLanes) * 2 + at % 2] = static_cast<std::int16_t>(whole(row[at] * factor));
         }
         packed_ = {pairs_.data(), lengths_.data(), tokens, blocks, padded};
     }
@@ -63,94 +72,111 @@ class Query {
 
 class Probe {
   public:
-    Probe(const float* values, int tokens, int dim, int width) {
-        const int blocks = (tokens + kLanes - 1) / kLanes;
-        const std::size_t lanes = static_cast<std::size_t>(blocks) * kLanes;
-        quads_.resize(lanes * width);
-        pairs_.resize(lanes * width);
-        starts_.resize(lanes);
-        scales_.resize(lanes);
-        lengths_.resize(lanes);
-        for (int token = 0; token < tokens; ++token) {
-            const float* row = values + static_cast<std::size_t>(token) * dim;
-            float largest = 0;
-            for (int at = 0; at < dim; ++at) largest = std::max(largest, std::fabs(row[at]));
-            lengths_[token] = finite(length_of(row, dim));
-            scales_[token] = largest / 127;
-            const double factor = largest > 0 ? 127.0 / largest : 0;
-            const std::size_t first = static_cast<std::size_t>(token / kLanes) * width * kLanes;
-            for (int at = 0; at < dim; ++at) {
-                const auto whole = static_cast<int>(std::lrint(row[at] * factor));
-                quads_[first + (at / 4 * kLanes + token % kLanes) * 4 + at % 4] = static_cast<std::int8_t>(whole);
-                pairs_[first + (at / 2 * kLanes + token % kLanes) * 2 + at % 2] = static_cast<std::int16_t>(whole);
-                starts_[token] -= 128 * whole;
-            }
-        }
-        packed_ = {quads_.data(), pairs_.data(), starts_.data(), scales_.data(), lengths_.data(), tokens, blocks, width};
+    Probe(const float* values, int tokens, int dim, int width, float beyond) {
+        const int most = kernels().tile_tokens, tiles = (tokens + most - 1) / most;
+        const auto all = static_cast<std::size_t>(tokens);
+        quads_.resize(all * width);
+        pairs_.resize(all * width);
+        starts_.resize(all);
+        scales_.resize(all);
+        spread_scales_.resize(all);
+        for (int tile = 0; tile <= tiles; ++tile)
+            tile_starts_.push_back(tiles ? static_cast<int>(static_cast<std::int64_t>(tokens) * tile / tiles) : 0);
+        for (int tile = 0; tile < tiles; ++tile)
+            for (int token = tile_starts_[tile]; token < tile_starts_[tile + 1]; ++token)
+                pack(values + static_cast<std::size_t>(token) * dim, dim, token, tile_starts_[tile], tile_starts_[tile + 1], width, beyond);
+        packed_ = {quads_.data(), pairs_.data(), starts_.data(), scales_.data(), spread_scales_.data(), tile_starts_.data(), tiles, width};
     }
 
     const ByteQuery& packed() const { return packed_; }
 
   private:
+    void pack(const float* row, int dim, int token, int first, int end, int width, float beyond) {
+        float largest = 0;
+        for (int at = 0; at < dim; ++at) largest = std::max(largest, std::fabs(row[at]));
+        spread_scales_[token] = finite(length_of(row, dim)) * beyond;
+        scales_[token] = largest / 127;
+        const double factor = largest > 0 ? 127.0 / largest : 0;
+        std::size_t word = static_cast<std::size_t>(first) * width + 4 * static_cast<std::size_t>(token - first);
+        for (int quad = 0; quad < dim; quad += 4, word += 4 * static_cast<std::size_t>(end - first)) {
+            std::int32_t wholes[4] = {};
+            for (int at = quad; at < std::min(quad + 4, dim); ++at) wholes[at - quad] = whole(row[at] * factor);
+            for (int at = 0; at < 4; ++at) {
+                quads_[word + at] = static_cast<std::int8_t>(wholes[at]);
+                pairs_[word + at % 2 * 2 + at / 2] = static_cast<std::int16_t>(wholes[at]);
+                starts_[token] -= 128 * wholes[at];
+            }
+        }
+    }
+
     std::vector<std::int8_t> quads_;
     std::vector<std::int16_t> pairs_;
     std::vector<std::int32_t> starts_;
-    std::vector<float> scales_, lengths_;
+    std::vector<float> scales_, spread_scales_;
+    std::vector<int> tile_starts_;
     ByteQuery packed_{};
 };
 
+constexpr std::size_t kAtOnce = 256;  // centroids between two looks at the thresholds
 constexpr std::size_t kSampled = 16;  // one group of centroids in this many is looked at first
 constexpr std::size_t kFewCentroids = 4096;
 
-// Offer centroids [first, first + count) to the tokens of one block, those above each token's threshold.
-void offer(const ByteQuery& query, int block, const ByteCentroids& centroids, float beyond, std::size_t first, std::size_t count,
-           const float* thresholds, std::vector<Reached>& reached, std::vector<Best>& best) {
-    const std::size_t found = kernels().score_centroids(query, block, centroids, beyond, first, count, thresholds, reached.data());
-    for (std::size_t at = 0; at < found; ++at) best[reached[at].token].add(reached[at].score, reached[at].centroid);
-}
+// The best centroids of each token, in two passes: a sample tells what score about twice as many as are wanted will reach; then
+// all that reach it are collected. Without the sample, ten times as many pass through the buffers.
+class Probing {
+  public:
+    Probing(const ByteQuery& query, std::size_t tokens, const ByteCentroids& centroids, std::size_t n_centroids)
+        : query_(query), centroids_(centroids), n_centroids_(n_centroids), columns_(tokens) {}
 
-// The best centroids of the tokens of one block, in two passes: a sample tells what score about twice as many as are wanted
-// will reach; then all that reach it are collected. Without the sample, ten times as many pass through the buffers.
-std::vector<Best> best_centroids(const ByteQuery& query, int block, const ByteCentroids& centroids, std::size_t n_centroids,
-                                 std::size_t kept, float beyond) {
-    const std::size_t here = std::min<std::size_t>(kLanes, query.tokens - static_cast<std::size_t>(block) * kLanes);
-    std::vector<Reached> reached(kBlock * kLanes);
-    float thresholds[kLanes];
-    std::fill(thresholds, thresholds + kLanes, std::numeric_limits<float>::infinity());  // nothing reaches a token that is none
-    const auto collect = [&](std::vector<Best>& best, std::size_t stride, std::size_t length) {
-        for (std::size_t first = 0; first < n_centroids; first += stride) {
-            for (std::size_t token = 0; token < here; ++token)
-                thresholds[token] = std::max(thresholds[token], best[token].threshold());
-            offer(query, block, centroids, beyond, first, std::min(length, n_centroids - first), thresholds, reached, best);
-        }
-    };
-    const auto nothing_yet = [&](std::size_t n) {
+    std::vector<Best> best(std::size_t kept) {
+        forget_thresholds();
+        if (n_centroids_ >= kFewCentroids) sample(2 * kept / kSampled + 8);
+        std::vector<Best> found = collected(kept);
+        const bool enough = std::all_of(found.begin(), found.end(), [&](const Best& of_token) { return of_token.size() >= kept; });
+        if (enough) return found;
+        forget_thresholds();  // an unlucky sample
+        return collected(kept);
+    }
+
+  private:
+    void forget_thresholds() {
+        for (Column& column : columns_) column.threshold = -std::numeric_limits<float>::infinity();
+    }
+
+    void sample(std::size_t rank) {
+        constexpr std::size_t stride = kSampled * kSampleGroup;
+        const std::size_t sampled = n_centroids_ / stride * kSampleGroup;
+        std::vector<float> scores(columns_.size() * sampled);
+        std::vector<std::int32_t> keys(sampled);
+        if (rank <= sampled / 2)  // of a group there may be half
+            kernels().sample_centroids(query_, centroids_, n_centroids_, stride, static_cast<std::uint32_t>(rank), scores.data(),
+                                       keys.data(), columns_.data());
+    }
+
+    std::vector<Best> collected(std::size_t kept) {
         std::vector<Best> best;
-        best.reserve(here);
-        for (std::size_t token = 0; token < here; ++token) best.emplace_back(n);
+        best.reserve(columns_.size());
+        for (std::size_t token = 0; token < columns_.size(); ++token) best.emplace_back(kept, kAtOnce);
+        for (std::size_t first = 0; first < n_centroids_; first += kAtOnce) {
+            for (std::size_t token = 0; token < columns_.size(); ++token)
+                columns_[token] = {best[token].scores_end(), best[token].ids_end(), 0,
+                                   std::max(columns_[token].threshold, best[token].threshold())};
+            kernels().score_centroids(query_, centroids_, first, std::min(kAtOnce, n_centroids_ - first), columns_.data());
+            for (std::size_t token = 0; token < columns_.size(); ++token)
+                if (columns_[token].count) best[token].arrived(columns_[token].count);
+        }
         return best;
-    };
-    constexpr float lowest = -std::numeric_limits<float>::infinity();
-    std::fill(thresholds, thresholds + here, lowest);
-    if (n_centroids >= kFewCentroids) {
-        std::vector<Best> sample = nothing_yet(2 * kept / kSampled + 8);
-        collect(sample, kGroup * kSampled, kGroup);
-        for (std::size_t token = 0; token < here; ++token) thresholds[token] = sample[token].sorted().back().score;
     }
-    std::vector<Best> best = nothing_yet(kept);
-    collect(best, kBlock, kBlock);
-    const bool enough = std::all_of(best.begin(), best.end(), [&](const Best& of_token) { return of_token.size() >= kept; });
-    if (!enough) {  // an unlucky sample
-        best = nothing_yet(kept);
-        std::fill(thresholds, thresholds + here, lowest);
-        collect(best, kBlock, kBlock);
-    }
-    return best;
-}
+
+    const ByteQuery& query_;
+    const ByteCentroids& centroids_;
+    std::size_t n_centroids_;
+    std::vector<Column> columns_;
+};
 
 py::tuple top_centroids(const Array<float>& query, const Array<std::uint8_t>& values, const Array<float>& steps,
                         const Array<float>& spreads, std::size_t nprobe, float beyond) {
-    const auto tokens = static_cast<std::size_t>(query.shape(0)), n_centroids = static_cast<std::size_t>(values.shape(0));
+    const auto tokens = static_cast<std::size_t>(query.shape(0)), n_centroids = static_cast<std::size_t>(steps.shape(0));
     const std::size_t kept = std::min(nprobe, n_centroids);
     Array<std::int32_t> ids({tokens, kept});
     Array<float> scores({tokens, kept});
@@ -158,16 +184,14 @@ py::tuple top_centroids(const Array<float>& query, const Array<std::uint8_t>& va
     float* score = scores.mutable_data();
     const ByteCentroids centroids{values.data(), steps.data(), spreads.data()};
     const float* rows = query.data();
-    const int dim = static_cast<int>(query.shape(1)), width = static_cast<int>(values.shape(1));
+    const int dim = static_cast<int>(query.shape(1)), width = static_cast<int>(values.shape(1)) * 4;
     {
         py::gil_scoped_release released;
-        const Probe probe(rows, static_cast<int>(tokens), dim, width);
-        for (int block = 0; block < probe.packed().blocks; ++block) {
-            for (Best& of_token : best_centroids(probe.packed(), block, centroids, n_centroids, kept, beyond)) {
-                for (const auto& scored : of_token.sorted()) {
-                    *id++ = static_cast<std::int32_t>(scored.id);
-                    *score++ = scored.score;
-                }
+        const Probe probe(rows, static_cast<int>(tokens), dim, width, beyond);
+        for (Best& of_token : Probing(probe.packed(), tokens, centroids, n_centroids).best(kept)) {
+            for (const auto& scored : of_token.sorted()) {
+                *id++ = static_cast<std::int32_t>(scored.id);
+                *score++ = scored.score;
             }
         }
     }
@@ -211,11 +235,13 @@ Array<float> score_records(const Array<float>& query, const Array<std::uint8_t>&
     const int dim = static_cast<int>(centroids.shape(1)), code_bytes = (dim * bits + 7) / 8;
     const Codes codes{centroids.data(), static_cast<std::size_t>(centroids.shape(0)), step, levels.data(), dim, bits,
                       centroid_bytes, code_bytes, centroid_bytes + 2 + code_bytes, unit};
+    const std::int64_t* places = offsets.data();
+    if (places[0] < 0 || places[documents] > records.shape(0) || !std::is_sorted(places, places + documents + 1))
+        throw py::value_error("native kernel: offsets that do not rise within the records");
     Array<float> scores(static_cast<py::ssize_t>(documents));
     const float* values = query.data();
     const auto tokens = static_cast<int>(query.shape(0));
     const std::uint8_t* bytes = records.data();
-    const std::int64_t* places = offsets.data();
     float* out = scores.mutable_data();
     bool whole;
     {

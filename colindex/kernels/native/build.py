@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from colindex.kernels.native import _native
 from colindex.kernels.reference.codes import level_grid
+from colindex.kernels.reference.project import SIDE_BY_SIDE
 
 __all__ = ["add_rows", "encode_residuals", "encode_trellis", "nearest", "project", "ward_labels"]
 
@@ -77,13 +78,13 @@ def add_rows(
     return sums
 
 
-def project(vectors: NDArray[Any], matrix: NDArray[np.float32], unit: bool) -> NDArray[np.float32]:
+def project(vectors: NDArray[Any], columns: NDArray[np.float64], dim: int, unit: bool) -> NDArray[np.float32]:
     """See `colindex.kernels.reference.project`."""
     half = vectors.dtype == np.float16
     vectors = np.ascontiguousarray(vectors, np.float16 if half else np.float32)
-    columns = _rows(matrix.T)
-    _check(vectors.ndim == 2 and vectors.shape[1] == columns.shape[1], "vectors or matrix")
-    projected = np.empty((len(vectors), len(columns)), np.float32)
+    _check(columns.shape == (-(-dim // SIDE_BY_SIDE), vectors.shape[-1], SIDE_BY_SIDE), "columns")
+    _check(vectors.ndim == 2, "vectors")
+    projected = np.empty((len(vectors), dim), np.float32)
     _native.project(vectors, half, columns, unit, projected)
     return projected
 

@@ -43,15 +43,17 @@ struct ProjectCall {
     bool half;            // float16
     std::size_t n;
     int input_dim, dim;
-    const float* columns;  // the matrix transposed, [dim, input_dim]
+    const double* columns;  // the matrix, each column on its grid: [tiles, input_dim, kTileColumns]
+    std::size_t tiles;
     bool unit;             // divide each product row by its length
     float* projected;      // [n, dim]
 };
 
-// Doubles of working memory: columns and rows on the grid, products, one row of floats.
-inline std::size_t project_room(int input_dim, int dim) {
-    const std::size_t columns = (static_cast<std::size_t>(dim) + 31) / 32 * 32;
-    return columns * input_dim + 6 * static_cast<std::size_t>(input_dim) + 7 * columns + input_dim;
+// Doubles of working memory: rows on the grid and their products, squares, one row of floats.
+constexpr std::size_t kProjectChunk = 48;
+constexpr std::size_t kTileColumns = 32;
+inline std::size_t project_room(int input_dim, std::size_t tiles) {
+    return (kProjectChunk + 1) * (input_dim + tiles * kTileColumns);
 }
 
 // A row of distances: its doubles, and those from one row to the next, never a power of two (a column would use few sets of the
@@ -59,9 +61,9 @@ inline std::size_t project_room(int input_dim, int dim) {
 inline std::size_t ward_width(int n) { return (static_cast<std::size_t>(n) + 15) / 16 * 16; }
 inline std::size_t ward_stride(int n) { return ward_width(n) + 8; }
 
-// Bytes of working memory beside the distances: six doubles a vector, the vectors packed, zeros, six rows of products.
+// Bytes of working memory beside the distances: seven doubles a vector, the vectors packed, zeros, six rows of products.
 inline std::size_t ward_room(int n, int dim) {
-    return ward_width(n) * (6 * sizeof(double) + (dim + 7) * sizeof(float));
+    return ward_width(n) * (7 * sizeof(double) + (dim + 7) * sizeof(float));
 }
 
 struct BuildKernels {

@@ -1,13 +1,13 @@
 // Dot products of 8 vectors with 16 query tokens (or with the first 8 of them), 32-bit sums.
 //
-// Lanes are query tokens: each step takes two 16-bit or four 8-bit values of a vector, hands them to all lanes, and multiplies
-// them with the same values of the tokens. No sum ever crosses lanes.
+// Lanes are query tokens: each step takes two values of a vector, hands them to all lanes, and multiplies them with the same
+// values of the tokens. No sum ever crosses lanes.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -50,37 +50,46 @@ inline void dots_of_half(const std::int16_t* const* vectors, const std::int16_t*
     for (int v = 0; v < kGroup; ++v) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + v * kLanes), sums[v]);
 }
 
-#elif defined(__AVX2__)
+#elif defined(__SSE2__)
 
-// 4 vectors at a time: with two halves 8 sums, which leaves registers for the operands.
-template <int halves>
-inline void dots_of_halves(const std::int16_t* const* vectors, const std::int16_t* query, int pairs, std::int32_t* out) {
-    for (int first = 0; first < kGroup; first += 4) {
-        __m256i sums[4][halves];
-        for (int v = 0; v < 4; ++v)
-            for (int half = 0; half < halves; ++half) sums[v][half] = _mm256_setzero_si256();
+#if defined(__AVX2__)
+typedef __m256i Sums;
+inline Sums no_sums() { return _mm256_setzero_si256(); }
+inline Sums load_tokens(const std::int16_t* from) { return _mm256_loadu_si256(reinterpret_cast<const Sums*>(from)); }
+inline void store_sums(std::int32_t* to, Sums sums) { _mm256_storeu_si256(reinterpret_cast<Sums*>(to), sums); }
+inline Sums to_all(std::int32_t word) { return _mm256_set1_epi32(word); }
+inline Sums plus_products(Sums sums, Sums a, Sums b) { return _mm256_add_epi32(sums, _mm256_madd_epi16(a, b)); }
+#else
+typedef __m128i Sums;
+inline Sums no_sums() { return _mm_setzero_si128(); }
+inline Sums load_tokens(const std::int16_t* from) { return _mm_loadu_si128(reinterpret_cast<const Sums*>(from)); }
+inline void store_sums(std::int32_t* to, Sums sums) { _mm_storeu_si128(reinterpret_cast<Sums*>(to), sums); }
+inline Sums to_all(std::int32_t word) { return _mm_set1_epi32(word); }
+inline Sums plus_products(Sums sums, Sums a, Sums b) { return _mm_add_epi32(sums, _mm_madd_epi16(a, b)); }
+#endif
+constexpr int kOfSums = sizeof(Sums) / sizeof(std::int32_t);  // tokens in one register
+
+// As many vectors at a time as make 8 sums, which leaves registers for the operands.
+template <int lanes>
+inline void dots_of_lanes(const std::int16_t* const* vectors, const std::int16_t* query, int pairs, std::int32_t* out) {
+    constexpr int parts = lanes / kOfSums, together = parts < 4 ? 4 : 2;
+    for (int first = 0; first < kGroup; first += together) {
+        Sums sums[together][parts];
+        for (auto& of_vector : sums)
+            for (auto& part : of_vector) part = no_sums();
         for (int pair = 0; pair < pairs; ++pair) {
-            const auto* tokens = reinterpret_cast<const __m256i*>(query + pair * 2 * kLanes);
+            const std::int16_t* tokens = query + pair * 2 * kLanes;
 #pragma GCC unroll 4
-            for (int v = 0; v < 4; ++v) {
-                const __m256i word = _mm256_set1_epi32(word_at(vectors[first + v], pair));
-                for (int half = 0; half < halves; ++half)
-                    sums[v][half] =
-                        _mm256_add_epi32(sums[v][half], _mm256_madd_epi16(_mm256_loadu_si256(tokens + half), word));
+            for (int v = 0; v < together; ++v) {
+                const Sums word = to_all(word_at(vectors[first + v], pair));
+#pragma GCC unroll 4
+                for (int part = 0; part < parts; ++part)
+                    sums[v][part] = plus_products(sums[v][part], load_tokens(tokens + part * 2 * kOfSums), word);
             }
         }
-        for (int v = 0; v < 4; ++v)
-            for (int half = 0; half < halves; ++half)
-                _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + (first + v) * kLanes) + half, sums[v][half]);
+        for (int v = 0; v < together; ++v)
+            for (int part = 0; part < parts; ++part) store_sums(out + (first + v) * kLanes + part * kOfSums, sums[v][part]);
     }
-}
-
-inline void dots(const std::int16_t* const* vectors, const std::int16_t* query, int pairs, std::int32_t* out) {
-    dots_of_halves<2>(vectors, query, pairs, out);
-}
-
-inline void dots_of_half(const std::int16_t* const* vectors, const std::int16_t* query, int pairs, std::int32_t* out) {
-    dots_of_halves<1>(vectors, query, pairs, out);
 }
 
 #else
@@ -98,44 +107,16 @@ inline void dots_of_lanes(const std::int16_t* const* vectors, const std::int16_t
     }
 }
 
+#endif
+
+#if !defined(__AVX512VNNI__)
+
 inline void dots(const std::int16_t* const* vectors, const std::int16_t* query, int pairs, std::int32_t* out) {
     dots_of_lanes<kLanes>(vectors, query, pairs, out);
 }
 
 inline void dots_of_half(const std::int16_t* const* vectors, const std::int16_t* query, int pairs, std::int32_t* out) {
     dots_of_lanes<kLanes / 2>(vectors, query, pairs, out);
-}
-
-#endif
-
-// vectors: 8 pointers to uint8 [4 * quads], 128 too large; query: one block, int8 [quads][16][4]; starts: int32 [16], -128 times
-// the sum of each token's values; out: int32 [8][16].
-#if defined(__AVX512VNNI__)
-
-inline void byte_dots(const std::uint8_t* const* vectors, const std::int8_t* query, const std::int32_t* starts, int quads,
-                      std::int32_t* out) {
-    __m512i sums[kGroup];
-    for (int v = 0; v < kGroup; ++v) sums[v] = _mm512_loadu_si512(starts);
-    for (int quad = 0; quad < quads; ++quad) {
-        const __m512i tokens = _mm512_loadu_si512(query + quad * 4 * kLanes);
-#pragma GCC unroll 8
-        for (int v = 0; v < kGroup; ++v)
-            sums[v] = _mm512_dpbusd_epi32(sums[v], _mm512_set1_epi32(word_at(vectors[v], quad)), tokens);
-    }
-    for (int v = 0; v < kGroup; ++v) _mm512_storeu_si512(out + v * kLanes, sums[v]);
-}
-
-inline void byte_dots_of_half(const std::uint8_t* const* vectors, const std::int8_t* query, const std::int32_t* starts, int quads,
-                              std::int32_t* out) {
-    __m256i sums[kGroup];
-    for (int v = 0; v < kGroup; ++v) sums[v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(starts));
-    for (int quad = 0; quad < quads; ++quad) {
-        const __m256i tokens = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(query + quad * 4 * kLanes));
-#pragma GCC unroll 8
-        for (int v = 0; v < kGroup; ++v)
-            sums[v] = _mm256_dpbusd_epi32(sums[v], _mm256_set1_epi32(word_at(vectors[v], quad)), tokens);
-    }
-    for (int v = 0; v < kGroup; ++v) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + v * kLanes), sums[v]);
 }
 
 #endif

@@ -1,8 +1,7 @@
 // project: rows times a matrix, exact before the last rounding. The meaning is in colindex/kernels/reference/project.py.
 //
-// 1. *Pack* the columns of the matrix, each on its grid, side by side in lanes, dimension by dimension.
-// 2. *Multiply* a few rows on their grids at a time with them in double precision: exact in any order.
-// 3. *Round* to single precision, after dividing by the row's length where that is asked.
+// 1. *Multiply* a few rows on their grids at a time with a few columns on theirs in double precision: exact in any order.
+// 2. *Round* to single precision, after dividing by the row's length where that is asked.
 #pragma once
 
 #include <cmath>
@@ -19,6 +18,7 @@ namespace {
 constexpr int kProjectRows = 6;
 constexpr int kProjectWidth = kLanes == 16 ? 4 : 2;
 constexpr int kProjectColumns = kProjectWidth * kDoubles;
+static_assert(kProjectChunk % kProjectRows == 0 && kTileColumns % kProjectColumns == 0, "taken together");
 
 inline float from_half(std::uint16_t half) {
     // exponent and fraction in a float's place, then the bias put right by a product, which also makes subnormals right
@@ -47,29 +47,15 @@ const float* single(const ProjectCall& call, std::size_t row, float* room) {
     return room;
 }
 
-// 1. Tiles of kProjectColumns columns: [input_dim][kProjectColumns]; lanes without a column are zeros.
-void pack_columns(const ProjectCall& call, double* packed, double* on_grid) {
-    for (int start = 0; start < call.dim; start += kProjectColumns, packed += kProjectColumns * call.input_dim) {
-        for (int lane = 0; lane < kProjectColumns; ++lane) {
-            const bool there = start + lane < call.dim;
-            if (there) {
-                const float* column = call.columns + static_cast<std::size_t>(start + lane) * call.input_dim;
-                put_on_grid(column, call.input_dim, Grid(column, call.input_dim), on_grid);
-            }
-            for (int d = 0; d < call.input_dim; ++d) packed[d * kProjectColumns + lane] = there ? on_grid[d] : 0.0;
-        }
-    }
-}
-
-// 2. kProjectRows rows [kProjectRows, input_dim] with one tile.
-void multiply(const double* rows, int input_dim, const double* packed, double* products, std::size_t stride) {
+// 1. kProjectRows rows [kProjectRows, input_dim] with kProjectColumns columns.
+void multiply(const double* rows, int input_dim, const double* columns, double* products, std::size_t stride) {
     Doubles sums[kProjectRows][kProjectWidth];
     for (auto& of_row : sums)
         for (auto& sum : of_row) sum = Doubles{};
-    for (int d = 0; d < input_dim; ++d, packed += kProjectColumns) {
+    for (int d = 0; d < input_dim; ++d, columns += kTileColumns) {
         Doubles column[kProjectWidth];
 #pragma GCC unroll 4
-        for (int w = 0; w < kProjectWidth; ++w) column[w] = load<Doubles>(packed + w * kDoubles);
+        for (int w = 0; w < kProjectWidth; ++w) column[w] = load<Doubles>(columns + w * kDoubles);
 #pragma GCC unroll 6
         for (int r = 0; r < kProjectRows; ++r) {
             const Doubles value = all(rows[r * input_dim + d]);
@@ -81,7 +67,7 @@ void multiply(const double* rows, int input_dim, const double* packed, double* p
         for (int w = 0; w < kProjectWidth; ++w) store(products + r * stride + w * kDoubles, sums[r][w]);
 }
 
-// 3.
+// 2.
 void round_row(const double* products, int dim, bool unit, double* squares, float* projected) {
     double divisor = 1;
     if (unit) {
@@ -95,26 +81,27 @@ void round_row(const double* products, int dim, bool unit, double* squares, floa
     for (int d = 0; d < dim; ++d) projected[d] = static_cast<float>(products[d] / divisor);
 }
 
+// kProjectChunk rows at a time, so that a few columns stay in the cache for all of them.
 void project(const ProjectCall& call, double* room) {
-    const std::size_t tiles = (static_cast<std::size_t>(call.dim) + kProjectColumns - 1) / kProjectColumns;
-    const std::size_t stride = tiles * kProjectColumns, input_dim = call.input_dim;
-    double* packed = room;
-    double* rows = packed + stride * input_dim;
-    double* products = rows + kProjectRows * input_dim;
-    double* squares = products + kProjectRows * stride;
+    const std::size_t stride = call.tiles * kTileColumns, input_dim = call.input_dim;
+    double* rows = room;
+    double* products = rows + kProjectChunk * input_dim;
+    double* squares = products + kProjectChunk * stride;
     auto* row = reinterpret_cast<float*>(squares + stride);
-    pack_columns(call, packed, rows);
-    for (std::size_t start = 0; start < call.n; start += kProjectRows) {
-        const int count = call.n - start < kProjectRows ? static_cast<int>(call.n - start) : kProjectRows;
-        for (int r = 0; r < count; ++r) {
+    for (std::size_t start = 0; start < call.n; start += kProjectChunk) {
+        const std::size_t count = call.n - start < kProjectChunk ? call.n - start : kProjectChunk;
+        for (std::size_t r = 0; r < count; ++r) {
             const float* values = single(call, start + r, row);
             put_on_grid(values, call.input_dim, Grid(values, call.input_dim), rows + r * input_dim);
         }
-        for (std::size_t i = count * input_dim; i < kProjectRows * input_dim; ++i) rows[i] = 0;
-        for (std::size_t tile = 0; tile < tiles; ++tile)
-            multiply(rows, call.input_dim, packed + tile * kProjectColumns * input_dim, products + tile * kProjectColumns,
-                     stride);
-        for (int r = 0; r < count; ++r)
+        const std::size_t whole = (count + kProjectRows - 1) / kProjectRows * kProjectRows;
+        for (std::size_t i = count * input_dim; i < whole * input_dim; ++i) rows[i] = 0;
+        for (std::size_t column = 0; column < stride; column += kProjectColumns) {
+            const double* columns = call.columns + column / kTileColumns * input_dim * kTileColumns + column % kTileColumns;
+            for (std::size_t r = 0; r < whole; r += kProjectRows)
+                multiply(rows + r * input_dim, call.input_dim, columns, products + r * stride + column, stride);
+        }
+        for (std::size_t r = 0; r < count; ++r)
             round_row(products + r * stride, call.dim, call.unit, squares, call.projected + (start + r) * call.dim);
     }
 }

@@ -4,7 +4,7 @@
 
 namespace colindex {
 
-const SearchKernels search_avx2 = {&score_records, &score_centroids};
+const SearchKernels search_avx2 = {&score_records, &score_centroids, &sample_centroids, kTileTokens};
 
 }  // namespace colindex
 

@@ -6,6 +6,7 @@
 
 #include "decode.h"
 #include "dots.h"
+#include "probe.h"
 #include "search_kernels.h"
 
 namespace colindex {
@@ -123,79 +124,6 @@ bool score_records(const PackedQuery& query, const Codes& codes, const std::uint
         scores[document] = refinement.total();
     }
     return true;
-}
-
-// Products of the first `here` of 8 centroids with one block of query tokens.
-inline void multiply(const ByteQuery& query, int block, const std::uint8_t* centroids, std::size_t here, std::int32_t* products) {
-    const std::uint8_t* rows[kGroup];
-    for (std::size_t v = 0; v < kGroup; ++v) rows[v] = centroids + (v < here ? v : here - 1) * query.width;
-    const std::size_t tokens = static_cast<std::size_t>(block) * query.width * kLanes;
-#if defined(__AVX512VNNI__)
-    const std::int32_t* starts = query.starts + block * kLanes;
-    if (query.half(block))
-        byte_dots_of_half(rows, query.quads + tokens, starts, query.width / 4, products);
-    else
-        byte_dots(rows, query.quads + tokens, starts, query.width / 4, products);
-#else
-    std::int16_t wide[kGroup * kMaxWidth];
-    const std::int16_t* wide_rows[kGroup];
-    for (int v = 0; v < kGroup; ++v) {
-        wide_rows[v] = wide + v * query.width;
-        for (int at = 0; at < query.width; ++at) wide[v * query.width + at] = static_cast<std::int16_t>(rows[v][at] - 128);
-    }
-    if (query.half(block))
-        dots_of_half(wide_rows, query.pairs + tokens, query.width / 2, products);
-    else
-        dots(wide_rows, query.pairs + tokens, query.width / 2, products);
-#endif
-}
-
-// A product beyond the range of float32 may be minus infinity, or NaN with a spread: it counts as this, so that every
-// centroid passes the first threshold, minus infinity.
-constexpr float kLowest = -3.4028234663852886e+38f;
-
-// Probing, 8 centroids at a time: multiply, add the spread, and look whether any token's threshold is passed.
-std::size_t score_centroids(const ByteQuery& query, int block, const ByteCentroids& centroids, float beyond, std::size_t first,
-                            std::size_t count, const float* thresholds, Reached* reached) {
-    const float* scales = query.scales + block * kLanes;
-    float spread_scales[kLanes];
-    for (int lane = 0; lane < kLanes; ++lane) spread_scales[lane] = query.lengths[block * kLanes + lane] * beyond;
-    alignas(64) std::int32_t products[kGroup * kLanes] = {};
-    alignas(64) float scores[kLanes];
-    std::size_t found = 0;
-    for (std::size_t group = first; group < first + count; group += kGroup) {
-        const std::size_t here = first + count - group < kGroup ? first + count - group : kGroup;
-        multiply(query, block, centroids.values + group * query.width, here, products);
-        for (std::size_t v = 0; v < here; ++v) {
-            const float step = centroids.steps[group + v], spread = centroids.spreads[group + v];
-#if defined(__AVX512F__)
-            const __m512 product = _mm512_cvtepi32_ps(_mm512_load_si512(products + v * kLanes));
-            const __m512 sum = _mm512_add_ps(_mm512_mul_ps(_mm512_mul_ps(product, _mm512_set1_ps(step)), _mm512_loadu_ps(scales)),
-                                             _mm512_mul_ps(_mm512_set1_ps(spread), _mm512_loadu_ps(spread_scales)));
-            const __m512 score = _mm512_max_ps(sum, _mm512_set1_ps(kLowest));
-            unsigned above = _mm512_cmp_ps_mask(score, _mm512_loadu_ps(thresholds), _CMP_GT_OQ);
-            if (!above) continue;  // nearly always
-            _mm512_store_ps(scores, score);
-            for (; above; above &= above - 1) {
-                const auto lane = static_cast<std::uint32_t>(__builtin_ctz(above));
-                reached[found++] = {scores[lane], static_cast<std::uint32_t>(group + v), lane};
-            }
-#else
-            int above = 0;
-            for (int lane = 0; lane < kLanes; ++lane) {
-                const float sum = static_cast<float>(products[v * kLanes + lane]) * step * scales[lane] + spread * spread_scales[lane];
-                scores[lane] = sum > kLowest ? sum : kLowest;
-                above |= scores[lane] > thresholds[lane];
-            }
-            if (!above) continue;
-            for (int lane = 0; lane < kLanes; ++lane) {
-                if (scores[lane] > thresholds[lane])
-                    reached[found++] = {scores[lane], static_cast<std::uint32_t>(group + v), static_cast<std::uint32_t>(lane)};
-            }
-#endif
-        }
-    }
-    return found;
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 
 namespace colindex {
 
-const SearchKernels search_generic = {&score_records, &score_centroids};
+const SearchKernels search_generic = {&score_records, &score_centroids, &sample_centroids, kTileTokens};
 
 }  // namespace colindex
 

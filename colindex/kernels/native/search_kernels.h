@@ -13,9 +13,9 @@
 
 namespace colindex {
 
-constexpr int kLanes = 16;       // query tokens side by side
+constexpr int kLanes = 16;       // query tokens side by side; in probing, centroids
 constexpr int kGroup = 8;        // stored vectors multiplied together
-constexpr int kBlock = 64;       // centroids scored in one call
+constexpr int kSampleGroup = 32; // centroids of a sample that lie together, at most
 constexpr int kMaxWidth = 1024;  // values of a vector
 constexpr float kWhole = 32767.0f;
 constexpr float kCentroidWhole = 8191.0f;
@@ -33,23 +33,21 @@ struct PackedQuery {
     bool half(int block) const { return tokens - block * kLanes <= kLanes / 2; }
 };
 
-// A query for probing, in 8 bits.
+// A query for probing, in 8 bits, its tokens in tiles of as many as an instruction set takes together, or one less.
 struct ByteQuery {
-    const std::int8_t* quads;    // [blocks][width / 4][16][4]
-    const std::int16_t* pairs;   // [blocks][width / 2][16][2]: the same values, for machines that multiply no bytes
-    const std::int32_t* starts;  // [blocks * 16]: -128 times the sum of the token's values
-    const float* scales;         // [blocks * 16]: what one step of the token's values is worth
-    const float* lengths;        // [blocks * 16]
-    int tokens;
-    int blocks;
+    const std::int8_t* quads;    // for each tile [width / 4][tokens of the tile][4]
+    const std::int16_t* pairs;   // the same for machines that multiply no bytes: of four values 0 and 2, then 1 and 3
+    const std::int32_t* starts;  // [tokens]: -128 times the sum of the token's values
+    const float* scales;         // [tokens]: what one step of the token's values is worth
+    const float* spread_scales;  // [tokens]: what a centroid's spread is worth
+    const int* tile_starts;      // [tiles + 1]: the first token of each, and the number of all
+    int tiles;
     int width;  // dim rounded up to a multiple of 4
-
-    bool half(int block) const { return tokens - block * kLanes <= kLanes / 2; }
 };
 
 // Centroids for probing.
 struct ByteCentroids {
-    const std::uint8_t* values;  // [K, width], 128 too large; 128 past dim
+    const std::uint8_t* values;  // [blocks of 16, in pairs][width / 4][16][4], 128 too large; 128 past dim and the last centroid
     const float* steps;          // [K]: what one step of the centroid's values is worth
     const float* spreads;        // [K]
 };
@@ -68,11 +66,12 @@ struct Codes {
     bool unit;  // whether decoded vectors are brought to length 1
 };
 
-// A centroid that may be among the best of a query token.
-struct Reached {
-    float score;
-    std::uint32_t centroid;
-    std::uint32_t token;  // of the block
+// Centroids that may be among the best of a query token: its own piece of memory, with room for 16 more than come.
+struct Column {
+    float* scores;
+    std::uint32_t* ids;
+    std::uint32_t count;
+    float threshold;
 };
 
 struct SearchKernels {
@@ -80,10 +79,14 @@ struct SearchKernels {
     // `scratch` has room for scratch_bytes(). Returns false if a record names a centroid that does not exist.
     bool (*score_records)(const PackedQuery&, const Codes&, const std::uint8_t* records, const std::int64_t* offsets,
                           std::size_t documents, std::uint8_t* scratch, float* scores);
-    // Pairs of the 16 query tokens of one block with the centroids [first, first + count), count <= kBlock, that score above
-    // the token's threshold: at most kBlock * 16 go to `reached`. Returns how many.
-    std::size_t (*score_centroids)(const ByteQuery&, int block, const ByteCentroids&, float beyond, std::size_t first,
-                                   std::size_t count, const float* thresholds, Reached* reached);
+    // Those of the centroids [first, first + count), `first` a multiple of 32, that score a token's threshold or more go to its
+    // column, in rising order.
+    void (*score_centroids)(const ByteQuery&, const ByteCentroids&, std::size_t first, std::size_t count, Column*);
+    // Thresholds that about `rank` centroids reach of a group out of every `stride`, a multiple of 32: there are at least `rank`.
+    // `scores` and `keys` have room for kSampleGroup a stride, the scores of each token.
+    void (*sample_centroids)(const ByteQuery&, const ByteCentroids&, std::size_t n_centroids, std::size_t stride, std::uint32_t rank,
+                             float* scores, std::int32_t* keys, Column*);
+    int tile_tokens;  // query tokens that `score_centroids` takes together, at most
 };
 
 inline std::size_t scratch_bytes(const PackedQuery& query) {

@@ -5,7 +5,7 @@ from colindex.kernels.reference.codes import decode_records, decode_trellis, enc
 from colindex.kernels.reference.gather import gather, invert
 from colindex.kernels.reference.maxsim import maxsim
 from colindex.kernels.reference.probe import best, top_centroids
-from colindex.kernels.reference.project import project
+from colindex.kernels.reference.project import grid_columns, project
 from colindex.kernels.reference.refine import score_records
 from colindex.kernels.reference.residuals import encode_residuals
 from colindex.kernels.reference.similarities import similarities
@@ -19,6 +19,7 @@ __all__ = [
     "encode_residuals",
     "encode_trellis",
     "gather",
+    "grid_columns",
     "invert",
     "maxsim",
     "nearest",

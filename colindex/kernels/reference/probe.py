@@ -34,10 +34,10 @@ def top_centroids(
     Returns:
         ids int32 [q, n] and scores float32 [q, n], n = min(nprobe, K), in falling score, ties by lower id.
     """
-    kept = min(nprobe, len(table.values))
+    kept = min(nprobe, len(table.steps))
     ids = np.empty((len(query), kept), np.int32)
     scores = np.empty((len(query), kept), np.float32)
-    centroids = (table.values[:, : query.shape[1]] - np.float32(128)) * table.steps[:, None]
+    centroids = (table.rows()[:, : query.shape[1]] - np.float32(128)) * table.steps[:, None]
     for start in range(0, len(query), _QUERY_TOKENS):
         tokens = query[start : start + _QUERY_TOKENS]
         lengths = np.sqrt((tokens * tokens).sum(axis=1))

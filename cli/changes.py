@@ -1,0 +1,89 @@
+"""What the commands that change an index have in common.
+
+1. `told` runs a change; after an interrupt it says which generation the index is at: the one before, or the one that was
+   committed a moment earlier. There is nothing in between.
+2. `write_change` writes what was done, or in a dry run would be done, to stdout.
+3. `advise` says on stderr what would be good for the index now.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from colindex.cli.output import counted, note, write_facts, write_json
+
+if TYPE_CHECKING:
+    from colindex.change import ChangeReport
+    from colindex.storage.manifest import Manifest
+
+__all__ = ["advise", "dry_run_option", "newest_manifest", "told", "write_change"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_MANY_SEGMENTS = 8
+"""So many segments more than the documents need are worth a word: each is probed on its own."""
+_MANY_DELETED = 0.2
+"""So great a share of deleted documents is worth a word: it is read past and takes room."""
+
+
+def dry_run_option(command: Command) -> Command:
+    """`--dry-run`."""
+    return click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")(command)
+
+
+def newest_manifest(index: Path) -> Manifest:
+    """What the newest generation is made of, read from the catalog alone.
+
+    Raises:
+        IndexNotFoundError, IndexNotBuiltError, CorruptIndexError, FormatTooNewError
+    """
+    from colindex.storage.catalog import Catalog
+
+    with Catalog.open_reader(index) as catalog:
+        return catalog.manifest()
+
+
+@contextmanager
+def told(index: Path, again: str) -> Iterator[None]:
+    """Run a change of an index; after an interrupt say what state it is in, and how to go on (`again`)."""
+    before = newest_manifest(index).generation
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        after = newest_manifest(index).generation
+        state = f"unchanged, at generation {before}. {again}" if after == before else f"changed, at generation {after}."
+        note(f"\n{index} is {state}")
+        raise click.Abort from interrupt
+
+
+def write_change(report: ChangeReport, names: Sequence[str], format_: str) -> None:
+    """What a change did: all of it as JSON, or in a table the facts called `names` and what holds for every change."""
+    facts = asdict(report)
+    if format_ == "json":
+        write_json(facts | {"seconds": dict(report.seconds)})
+    else:
+        shown = {name: facts[name] for name in (*names, "bytes", "documents", "generation")}
+        write_facts(shown | {"seconds": round(sum(report.seconds.values()), 3)})
+    if report.dry_run:
+        note(f"Dry run: nothing was written{'; tokens and bytes are estimates' if report.tokens else ''}.")
+
+
+def advise(index: Path) -> None:
+    """Recommend compaction where it would pay."""
+    manifest = newest_manifest(index)
+    deleted = sum(each.deleted for each in manifest.tombstones.values())
+    stored = manifest.documents + deleted
+    needed = -(-manifest.tokens // int(manifest.params.get("segment_tokens", manifest.tokens) or 1)) or 1
+    found = []
+    if len(manifest.segments) >= needed + _MANY_SEGMENTS:
+        found.append(f"has {counted(len(manifest.segments), 'segment')} where {needed:,} would do")
+    if deleted > stored * _MANY_DELETED:
+        found.append(f"still stores {counted(deleted, 'deleted document')} of {stored:,}")
+    if found:
+        note(f"{index} {' and '.join(found)}; to tidy it: colindex compact {shlex.quote(str(index))}")

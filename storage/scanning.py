@@ -1,0 +1,182 @@
+"""Reading a segment from end to end: what is not deleted, in pieces, to be written anew elsewhere.
+
+1. Cut the segment into pieces of whole documents: at most 4 MiB of records, 2^17 vectors and 4,096 documents each (a longer
+   document stands alone).
+2. Read the records of a piece with the blocks around them, and hold each block against its checksum; read inspection columns,
+   which carry checks of their own. Leave out the rows of deleted documents.
+3. Read ids and payloads, which carry checks too, of the documents that are left.
+
+Bytes that are not those that were written raise `CorruptIndexError`: damage is never copied. Memory: a piece or two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colindex.storage.arrays import METADATA
+from colindex.storage.checksums import BLOCK_BYTES, block_checksums
+from colindex.storage.columns import read_rows
+from colindex.storage.directory import corrupt, read_exactly
+from colindex.storage.plain import read_json, read_plain, within
+from colindex.storage.segments import COLUMNS, SegmentReader
+
+__all__ = ["Part", "inspection_columns", "read_records", "scan"]
+
+_PIECE_BYTES, _PIECE_ROWS, _PIECE_DOCUMENTS = 4 << 20, 1 << 17, 4096
+_SHORT_CENTROIDS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some documents of a segment, as `SegmentWriter.append` takes them."""
+
+    records: NDArray[np.uint8]
+    """uint8 [stored vectors, record_bytes]."""
+    centroids: NDArray[np.uint32]
+    """The centroid of each, from the heads of the records."""
+    offsets: NDArray[np.int64]
+    """First stored vector of each document and, last, their number: int64 [documents + 1]."""
+    ids: Sequence[str]
+    documents: Sequence[bytes]
+    """Payloads, as they were handed to the writer."""
+    columns: dict[str, NDArray[np.int32]]
+    """Those of `token_ids`, `spans` and `pool_map` that the segment has, a row for each source token."""
+    source_offsets: NDArray[np.int64] | None
+    """First source token of each document; None where nothing was pooled."""
+
+    def __len__(self) -> int:
+        """Number of documents."""
+        return len(self.ids)
+
+    def split(self, count: int) -> tuple[Part, Part]:
+        """The first `count` documents, and the others."""
+        return self._between(0, count), self._between(count, len(self))
+
+    def _between(self, first: int, stop: int) -> Part:
+        edges = self.offsets[first : stop + 1]
+        source = edges if self.source_offsets is None else self.source_offsets[first : stop + 1]
+        return Part(
+            records=self.records[edges[0] : edges[-1]],
+            centroids=self.centroids[edges[0] : edges[-1]],
+            offsets=edges - edges[0],
+            ids=self.ids[first:stop],
+            documents=self.documents[first:stop],
+            columns={name: column[source[0] : source[-1]] for name, column in self.columns.items()},
+            source_offsets=None if self.source_offsets is None else source - source[0],
+        )
+
+
+def scan(reader: SegmentReader, deleted: NDArray[np.int64]) -> Iterator[Part]:
+    """The documents of a segment that are not deleted, in order, some at a time.
+
+    Raises:
+        CorruptIndexError: bytes are not those that were written.
+    """
+    _check_column_metadata(reader)
+    live = np.ones(reader.info.documents, np.bool_)
+    live[deleted] = False
+    source_offsets = _source_offsets(reader)
+    for first, stop in _pieces(reader):
+        if live[first:stop].any():
+            yield _part(reader, first, stop, live[first:stop], source_offsets)
+
+
+def read_records(reader: SegmentReader, start: int, stop: int) -> NDArray[np.uint8]:
+    """Records `start` to `stop` of a segment, uint8 [stop - start, record_bytes], read-only, each of their blocks checked.
+
+    Raises:
+        CorruptIndexError: bytes are not those that were written.
+    """
+    size = reader.info.record_bytes
+    low, high = start * size // BLOCK_BYTES, -(-stop * size // BLOCK_BYTES)
+    data, base = bytearray(), 0
+    for shard in reader.shards:
+        begin, end = max(low, base), min(high, base + shard.blocks)
+        if begin < end:
+            piece = read_exactly(shard.path, (begin - base) * BLOCK_BYTES, (end - begin) * BLOCK_BYTES)
+            wrong = np.flatnonzero(block_checksums(piece) != reader.block_checksums[begin:end])
+            if len(wrong):
+                at = (begin - base + int(wrong[0])) * BLOCK_BYTES
+                raise corrupt(shard.path, f"a block at byte {at:,} with the checksum stored for it", "one with another")
+            data += piece
+        base += shard.blocks
+    skipped = start * size - low * BLOCK_BYTES
+    return np.frombuffer(data, np.uint8, (stop - start) * size, skipped).reshape(-1, size)
+
+
+def inspection_columns(names: Iterable[str]) -> frozenset[str]:
+    """The inspection columns of a segment with these files, `source_offsets` among them where it pooled."""
+    return frozenset(name.split("/")[1] for name in names if name.startswith("inspection/")) - {METADATA}
+
+
+def _part(
+    reader: SegmentReader, first: int, stop: int, live: NDArray[np.bool_], source_offsets: NDArray[np.int64] | None
+) -> Part:
+    """Steps 2 and 3 for documents `first` to `stop`, of which some are `live`."""
+    edges = reader.offsets[first : stop + 1].astype(np.int64)
+    source_edges = edges if source_offsets is None else source_offsets[first : stop + 1]
+    rows, offsets = _chosen_rows(edges, live)
+    source_rows, source = _chosen_rows(source_edges, live)
+    records = read_records(reader, int(edges[0]), int(edges[-1]))[rows]
+    numbers = (first + np.flatnonzero(live)).tolist()
+    folder, (begin, end) = reader.path / "inspection", source_edges[[0, -1]].tolist()
+    columns = {
+        name: read_rows(folder / name, begin, end, width)[source_rows]
+        for name, width in COLUMNS.items()
+        if name in inspection_columns(reader.info.files)
+    }
+    return Part(
+        records=records,
+        centroids=_heads(records, len(reader.postings_offsets) - 1),
+        offsets=offsets,
+        ids=reader.external_ids(numbers),
+        documents=reader.documents(numbers),
+        columns=columns,
+        source_offsets=None if source_offsets is None else source,
+    )
+
+
+def _pieces(reader: SegmentReader) -> Iterator[tuple[int, int]]:
+    """Step 1."""
+    rows = max(1, min(_PIECE_ROWS, _PIECE_BYTES // reader.info.record_bytes))
+    first, documents = 0, reader.info.documents
+    while first < documents:
+        stop = int(np.searchsorted(reader.offsets, int(reader.offsets[first]) + rows, side="right")) - 1
+        stop = min(max(stop, first + 1), first + _PIECE_DOCUMENTS, documents)
+        yield first, stop
+        first = stop
+
+
+def _heads(records: NDArray[np.uint8], n_centroids: int) -> NDArray[np.uint32]:
+    """The centroid ids that records begin with: 2 bytes up to 65,536 centroids, else 4."""
+    width = 2 if n_centroids <= _SHORT_CENTROIDS else 4
+    return np.ascontiguousarray(records[:, :width]).view(f"<u{width}").reshape(-1).astype(np.uint32)
+
+
+def _source_offsets(reader: SegmentReader) -> NDArray[np.int64] | None:
+    """First source token of each document; None where nothing was pooled."""
+    sums = within(reader.info.files, "inspection/source_offsets")
+    if not sums:
+        return None
+    path = reader.path / "inspection" / "source_offsets"
+    offsets = read_plain(path, sums).astype(np.int64)
+    if offsets.shape != (reader.info.documents + 1,) or int(offsets[-1]) != reader.info.source_tokens:
+        raise corrupt(path, f"{reader.info.documents + 1:,} offsets up to {reader.info.source_tokens:,}", "others")
+    return offsets
+
+
+def _check_column_metadata(reader: SegmentReader) -> None:
+    """What says how the columns are to be read is what was written: their values are checked as they are read."""
+    for name, sum_ in reader.info.files.items():
+        if name.startswith("inspection/") and name.endswith(METADATA):
+            read_json(reader.path / name, sum_)
+
+
+def _chosen_rows(offsets: NDArray[np.int64], marks: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """The rows of the marked owners, and where each of those begins among them."""
+    lengths = np.diff(offsets)
+    return np.repeat(marks, lengths), np.concatenate([[0], np.cumsum(lengths[marks])])
