@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +42,7 @@ from colindex.storage.plain import read_arrays
 from colindex.storage.segments import SegmentInfo
 from colindex.storage.tombstones import Tombstones, read_tombstones, write_tombstones
 
-__all__ = ["ChangeReport", "add", "delete", "tidy", "writing"]
+__all__ = ["ChangeReport", "add", "check_source", "delete", "new_ids", "new_segments", "tidy", "writing"]
 
 SPOOL = "adding"
 _SHOWN = 5
@@ -88,7 +88,7 @@ def add(
     seconds: dict[str, float] = {}
     with writing(path) as catalog, _spool(path) as spool:
         manifest = catalog.manifest()
-        _check_source(path, manifest, source)
+        check_source(path, manifest, source)
         codebook = Codebook.from_arrays(*read_arrays(codebook_path(path, manifest.codebook), manifest.codebook_files))
         with _timed(seconds, "ingest"):
             ingested = source.ingest(spool, progress)
@@ -99,14 +99,14 @@ def add(
         if dry_run:
             return _foreseen(manifest, ingested, replaced, needed, seconds)
         with _timed(seconds, "encode"):
-            segments = _segments(path, manifest, source, spool, codebook, ingested, progress)
+            segments = new_segments(path, manifest, source, spool, codebook, ingested, progress)
         with _timed(seconds, "commit"):
             following = manifest.next(
                 segments=(*manifest.segments, *segments),
                 next_segment=manifest.next_segment + len(segments),
                 tombstones=_tombstones(path, manifest, replaced),
             )
-            catalog.commit(following, _new_ids(spool, segments))
+            catalog.commit(following, new_ids(spool, segments))
     progress(Progress("commit", ingested.documents, ingested.documents))
     count = _count(replaced)
     return ChangeReport(
@@ -197,7 +197,7 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
-def _check_source(path: Path, manifest: Manifest, source: Source) -> None:
+def check_source(path: Path, manifest: Manifest, source: Source) -> None:
     """Raise EncoderMismatchError unless the index was built from such a source."""
     if (manifest.encoder is None) != (source.fingerprint is None):
         built, given = ("vectors", "texts") if manifest.encoder is None else ("texts", "vectors")
@@ -228,7 +228,7 @@ def _located(path: Path, catalog: Catalog, spool: Spool, *, replace: bool) -> Pl
     return places
 
 
-def _segments(
+def new_segments(
     path: Path,
     manifest: Manifest,
     source: Source,
@@ -260,7 +260,7 @@ def _tombstones(path: Path, manifest: Manifest, places: Places) -> dict[str, Tom
     return tombstones
 
 
-def _new_ids(spool: Spool, segments: list[SegmentInfo]) -> Iterator[tuple[str, int, int]]:
+def new_ids(spool: Spool, segments: Sequence[SegmentInfo]) -> Iterator[tuple[str, int, int]]:
     """Where each id of the spool is in the new segments."""
     ids = (id_ for chunk in range(spool.chunk_count()) for id_ in spool.ids(chunk))
     places = ((int(info.name), document) for info in segments for document in range(info.documents))

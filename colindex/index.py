@@ -58,8 +58,7 @@ class Index:
     ) -> None:
         """Used by `Index.open`."""
         self._path, self._open, self._encoder, self._budget = path, generation, encoder, budget
-        self._threads, self._refresh = threads, refresh
-        self._closed = False
+        self._threads, self._refresh, self._closed = threads, refresh, False
 
     # ---- building
 
@@ -374,8 +373,9 @@ class Index:
 
     def upsert_vectors(self, batches: Iterable[TokenBatch], *, progress: Report = silent) -> ChangeReport:
         """As `upsert`, of token vectors."""
-        source = VectorSource(batches, self._build_params())
-        return self._changed(add(self._path, source, replace=True, progress=progress))
+        return self._changed(
+            add(self._path, VectorSource(batches, self._build_params()), replace=True, progress=progress)
+        )
 
     def delete(self, ids: Iterable[str], *, missing_ok: bool = False) -> ChangeReport:
         """Delete documents in one commit. Their space is freed by `compact`.
@@ -386,14 +386,18 @@ class Index:
         """
         return self._changed(delete(self._path, ids, missing_ok=missing_ok))
 
-    def compact(self, *, full: bool = False, dry_run: bool = False, progress: Report = silent) -> CompactReport:
+    def compact(
+        self, *, full: bool = False, retrain: bool = False, dry_run: bool = False, progress: Report = silent
+    ) -> CompactReport:
         """Merge small segments and drop deleted documents (`full`: all that can be); no answer changes, to the bit.
 
+        With `retrain` all is coded anew by a new codebook: the texts where this handle has the encoder, else the vectors.
+
         Raises:
-            CorruptIndexError: what was to be copied is damaged; what has been committed stays.
-            DiskSpaceError, IndexLockedError
+            CorruptIndexError, DiskSpaceError, IndexLockedError: what has been committed stays.
         """
-        return self._changed(compact(self._path, full=full, dry_run=dry_run, progress=progress))
+        options = {"full": full, "retrain": retrain, "dry_run": dry_run}
+        return self._changed(compact(self._path, **options, encoder=self._encoder, progress=progress))
 
     # ---- looking at it
 
@@ -404,8 +408,7 @@ class Index:
 
     def stats(self) -> IndexStats:
         """Memory by part, the budget, the cache's counters, bytes a token on disk."""
-        generation = self._current()
-        return IndexStats.of(generation.manifest, generation.snapshot, self._budget)
+        return IndexStats.of(self.manifest, self._current().snapshot, self._budget)
 
     def __len__(self) -> int:
         """Number of documents that are not deleted."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,12 @@ from colindex.storage.arrays import METADATA
 from colindex.storage.checksums import BLOCK_BYTES, block_checksums
 from colindex.storage.columns import read_rows
 from colindex.storage.directory import corrupt, read_exactly
+from colindex.storage.manifest import Manifest
 from colindex.storage.plain import read_json, read_plain, within
-from colindex.storage.segments import COLUMNS, SegmentReader
+from colindex.storage.segments import COLUMNS, SegmentInfo, SegmentReader
+from colindex.storage.tombstones import read_tombstones
 
-__all__ = ["Part", "inspection_columns", "read_records", "scan"]
+__all__ = ["LiveSegment", "Part", "deleted_documents", "inspection_columns", "read_records"]
 
 _PIECE_BYTES, _PIECE_ROWS, _PIECE_DOCUMENTS = 4 << 20, 1 << 17, 4096
 _SHORT_CENTROIDS = 1 << 16
@@ -70,19 +73,57 @@ class Part:
         )
 
 
-def scan(reader: SegmentReader, deleted: NDArray[np.int64]) -> Iterator[Part]:
-    """The documents of a segment that are not deleted, in order, some at a time.
+class LiveSegment:
+    """A segment of a generation, to be read whole or in parts; what is deleted is left out.
 
     Raises:
         CorruptIndexError: bytes are not those that were written.
     """
-    _check_column_metadata(reader)
-    live = np.ones(reader.info.documents, np.bool_)
-    live[deleted] = False
-    source_offsets = _source_offsets(reader)
-    for first, stop in _pieces(reader):
-        if live[first:stop].any():
-            yield _part(reader, first, stop, live[first:stop], source_offsets)
+
+    def __init__(self, index_path: Path, manifest: Manifest, info: SegmentInfo) -> None:
+        self.reader = SegmentReader(index_path, info)
+        _check_column_metadata(self.reader)
+        self._source_offsets = _source_offsets(self.reader)
+        self._live = np.ones(info.documents, np.bool_)
+        self._live[deleted_documents(index_path, manifest, info)] = False
+
+    def pieces(self, rows: int = _PIECE_ROWS) -> Iterator[tuple[int, int]]:
+        """Step 1, with at most this many vectors in a piece: first document and the one after the last."""
+        rows = max(1, min(rows, _PIECE_BYTES // self.reader.info.record_bytes))
+        offsets, first, documents = self.reader.offsets, 0, self.reader.info.documents
+        while first < documents:
+            stop = int(np.searchsorted(offsets, int(offsets[first]) + rows, side="right")) - 1
+            stop = min(max(stop, first + 1), first + _PIECE_DOCUMENTS, documents)
+            if self._live[first:stop].any():
+                yield first, stop
+            first = stop
+
+    def read(self, first: int, stop: int) -> Part:
+        """Steps 2 and 3 for one piece.
+
+        Raises:
+            CorruptIndexError: bytes are not those that were written.
+        """
+        return _part(self.reader, first, stop, self._live[first:stop], self._source_offsets)
+
+    def parts(self) -> Iterator[Part]:
+        """All pieces, in order.
+
+        Raises:
+            As `read`.
+        """
+        return (self.read(*piece) for piece in self.pieces())
+
+
+def deleted_documents(index_path: Path, manifest: Manifest, info: SegmentInfo) -> NDArray[np.int64]:
+    """The numbers of the deleted documents of a segment, rising.
+
+    Raises:
+        CorruptIndexError: bytes are not those that were written.
+    """
+    if info.name not in manifest.tombstones:
+        return np.empty(0, np.int64)
+    return read_tombstones(index_path, manifest.tombstones[info.name], info.documents)
 
 
 def read_records(reader: SegmentReader, start: int, stop: int) -> NDArray[np.uint8]:
@@ -116,7 +157,6 @@ def inspection_columns(names: Iterable[str]) -> frozenset[str]:
 def _part(
     reader: SegmentReader, first: int, stop: int, live: NDArray[np.bool_], source_offsets: NDArray[np.int64] | None
 ) -> Part:
-    """Steps 2 and 3 for documents `first` to `stop`, of which some are `live`."""
     edges = reader.offsets[first : stop + 1].astype(np.int64)
     source_edges = edges if source_offsets is None else source_offsets[first : stop + 1]
     rows, offsets = _chosen_rows(edges, live)
@@ -138,17 +178,6 @@ def _part(
         columns=columns,
         source_offsets=None if source_offsets is None else source,
     )
-
-
-def _pieces(reader: SegmentReader) -> Iterator[tuple[int, int]]:
-    """Step 1."""
-    rows = max(1, min(_PIECE_ROWS, _PIECE_BYTES // reader.info.record_bytes))
-    first, documents = 0, reader.info.documents
-    while first < documents:
-        stop = int(np.searchsorted(reader.offsets, int(reader.offsets[first]) + rows, side="right")) - 1
-        stop = min(max(stop, first + 1), first + _PIECE_DOCUMENTS, documents)
-        yield first, stop
-        first = stop
 
 
 def _heads(records: NDArray[np.uint8], n_centroids: int) -> NDArray[np.uint32]:
