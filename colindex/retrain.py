@@ -3,8 +3,9 @@
 1. *Ingest* every document that is not deleted, in order, into a spool beside the index.
 2. *Sample* and *train* as a build does.
    - Of texts, where the encoder is at hand, the texts: the index becomes the one that a build of its documents would make.
-   - Otherwise the stored vectors, decoded (`Decoded`). They are in the stored space already, so the projection is kept. They
-     differ from those that were handed in by what the old codes lost, and the new codes lose about as much again.
+   - Otherwise the stored vectors, decoded (`Decoded`). They are in the stored space already, so the projection is kept. What
+     the old codes lost stays lost, and coding them again loses a little more; better become the candidates that searching
+     finds, and the records of what is added from then on.
 3. *Encode* everything into new segments.
 4. *Commit* codebook and segments in one transaction. Drift is measured from here on.
 
