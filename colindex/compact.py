@@ -62,7 +62,7 @@ def compact(
         full: as few segments as there can be, and no deleted document left; otherwise what pays (`colindex.compaction_plan`).
         retrain: learn a new codebook from the documents that are left, and code all of them anew. Scores change.
         encoder: retrains an index of texts from its texts, as a build would; without it, and for an index of vectors, the
-            stored vectors are decoded and coded once more, which loses a little.
+            stored vectors are decoded and coded once more, which loses what the codes lose (`colindex.retrain`).
         dry_run: tell what it would do, and write nothing.
         progress: told of documents as they are written.
 
