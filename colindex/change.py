@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +53,7 @@ from colindex.storage.plain import read_arrays, write_arrays
 from colindex.storage.segments import SegmentInfo
 from colindex.storage.tombstones import Tombstones, read_tombstones, write_tombstones
 
-__all__ = ["ChangeReport", "add", "delete", "tidy", "writing"]
+__all__ = ["ChangeReport", "add", "check_source", "delete", "new_ids", "tidy", "writing"]
 
 SPOOL = "adding"
 _SHOWN = 5
@@ -103,7 +103,7 @@ def add(
     seconds: dict[str, float] = {}
     with writing(path) as catalog, _spool(path) as spool:
         manifest = catalog.manifest()
-        _check_source(path, manifest, source)
+        check_source(path, manifest, source)
         codebook = Codebook.from_arrays(*read_arrays(codebook_path(path, manifest.codebook), manifest.codebook_files))
         with _timed(seconds, "ingest"):
             ingested = source.ingest(spool, progress)
@@ -125,7 +125,7 @@ def add(
                 drift=drift.to_json(),
                 **codebook_files,
             )
-            catalog.commit(following, _new_ids(spool, segments))
+            catalog.commit(following, new_ids(spool, segments))
     progress(Progress("commit", ingested.documents, ingested.documents))
     count = _count(replaced)
     return ChangeReport(
@@ -218,7 +218,7 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
-def _check_source(path: Path, manifest: Manifest, source: Source) -> None:
+def check_source(path: Path, manifest: Manifest, source: Source) -> None:
     """Raise EncoderMismatchError unless the index was built from such a source."""
     if (manifest.encoder is None) != (source.fingerprint is None):
         built, given = ("vectors", "texts") if manifest.encoder is None else ("texts", "vectors")
@@ -310,7 +310,7 @@ def _tombstones(path: Path, manifest: Manifest, places: Places) -> dict[str, Tom
     return tombstones
 
 
-def _new_ids(spool: Spool, segments: list[SegmentInfo]) -> Iterator[tuple[str, int, int]]:
+def new_ids(spool: Spool, segments: Sequence[SegmentInfo]) -> Iterator[tuple[str, int, int]]:
     """Where each id of the spool is in the new segments."""
     ids = (id_ for chunk in range(spool.chunk_count()) for id_ in spool.ids(chunk))
     places = ((int(info.name), document) for info in segments for document in range(info.documents))

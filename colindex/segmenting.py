@@ -2,7 +2,8 @@
 
 1. Get the vectors of a chunk, pooled, from its source.
 2. Project, assign and code them, some chunks at once where there are threads.
-3. Append them to the open segment, in order; seal it at its budget of tokens, or when the next chunk's documents would not fit.
+3. Append them to the open segment, in order; seal it at its budget of tokens, when the next chunk's documents would not fit, or
+   when the next chunk's vectors come with other columns.
 
 Borders of segments depend on the documents alone.
 """
@@ -73,9 +74,13 @@ def write_segments(  # noqa: PLR0913 - where from, where to, and how
     """
     chunks, number = spool.chunk_count(), first_segment
     writer: SegmentWriter | None = None
+    columns: tuple[bool, ...] = ()
     batches = ((chunk, source.tokens(spool, chunk)) for chunk in range(first_chunk, chunks))
     for chunk, batch, coded, drift in _coded(batches, codebook, params, drifting):
-        writer = writer or _new_segment(path, number, codebook)
+        if writer is not None and columns != _columns(batch):
+            yield Segmented(0, chunk, writer.seal(), None)
+            writer, number = None, number + 1
+        writer, columns = writer or _new_segment(path, number, codebook), _columns(batch)
         _append(writer, batch, coded, _payloads(source, spool, chunk, batch))
         following = spool.document_count(chunk + 1) if chunk + 1 < chunks else 0
         full = writer.n_tokens >= params.segment_tokens or writer.n_documents + following > MAX_DOCUMENTS
@@ -141,6 +146,11 @@ def _payloads(source: Source, spool: Spool, number: int, batch: PooledBatch) -> 
     if source.kind == "text":
         return spool.payloads(number)
     return [encode_document(Document(id=id_, text="")) for id_ in batch.tokens.ids]
+
+
+def _columns(batch: PooledBatch) -> tuple[bool, ...]:
+    """What is known of the vectors; a segment holds one kind."""
+    return batch.source is not None, batch.tokens.token_ids is not None, batch.tokens.spans is not None
 
 
 def _append(writer: SegmentWriter, batch: PooledBatch, coded: CodedBatch, payloads: list[bytes]) -> None:

@@ -24,11 +24,13 @@ from colindex.storage.arrays import METADATA
 from colindex.storage.checksums import BLOCK_BYTES, block_checksums
 from colindex.storage.columns import read_rows
 from colindex.storage.directory import corrupt, read_exactly
+from colindex.storage.manifest import Manifest
 from colindex.storage.plain import read_json, read_plain, within
-from colindex.storage.segments import COLUMNS, SegmentInfo
+from colindex.storage.segments import COLUMNS, SegmentInfo, SegmentReader
 from colindex.storage.shards import ShardFile
+from colindex.storage.tombstones import read_tombstones
 
-__all__ = ["Part", "Scannable", "inspection_columns", "scan"]
+__all__ = ["LiveSegment", "Part", "Scannable", "deleted_documents", "inspection_columns"]
 
 _PIECE_BYTES, _PIECE_ROWS, _PIECE_DOCUMENTS = 4 << 20, 1 << 17, 4096
 _SHORT_CENTROIDS = 1 << 16
@@ -93,20 +95,63 @@ class Part:
         )
 
 
-def scan(reader: Scannable, deleted: NDArray[np.int64], columns: Collection[str] | None = None) -> Iterator[Part]:
-    """The documents of a segment that are not deleted, in order, some at a time, with all inspection columns or some.
+class LiveSegment:
+    """A segment, to be read whole or in parts, with all inspection columns or some; what is deleted is left out.
 
     Raises:
         CorruptIndexError: bytes are not those that were written.
     """
-    names = inspection_columns(reader.info.files) if columns is None else frozenset(columns)
-    _check_column_metadata(reader, names)
-    live = np.ones(reader.info.documents, np.bool_)
-    live[deleted] = False
-    source_offsets = _source_offsets(reader) if "source_offsets" in names else None
-    for first, stop in _pieces(reader):
-        if live[first:stop].any():
-            yield _part(reader, first, stop, live[first:stop], names, source_offsets)
+
+    def __init__(self, reader: Scannable, deleted: NDArray[np.int64], columns: Collection[str] | None = None) -> None:
+        self.reader = reader
+        self._names = inspection_columns(reader.info.files) if columns is None else frozenset(columns)
+        _check_column_metadata(reader, self._names)
+        self._live = np.ones(reader.info.documents, np.bool_)
+        self._live[deleted] = False
+        self._source_offsets = _source_offsets(reader) if "source_offsets" in self._names else None
+
+    @classmethod
+    def of(cls, index_path: Path, manifest: Manifest, info: SegmentInfo) -> LiveSegment:
+        """A segment of a generation."""
+        return cls(SegmentReader(index_path, info), deleted_documents(index_path, manifest, info))
+
+    def pieces(self, rows: int = _PIECE_ROWS) -> Iterator[tuple[int, int]]:
+        """Step 1, with at most this many vectors in a piece: first document and the one after the last."""
+        rows = max(1, min(rows, _PIECE_BYTES // self.reader.info.record_bytes))
+        offsets, first, documents = self.reader.offsets, 0, self.reader.info.documents
+        while first < documents:
+            stop = int(np.searchsorted(offsets, int(offsets[first]) + rows, side="right")) - 1
+            stop = min(max(stop, first + 1), first + _PIECE_DOCUMENTS, documents)
+            if self._live[first:stop].any():
+                yield first, stop
+            first = stop
+
+    def read(self, first: int, stop: int) -> Part:
+        """Steps 2 and 3 for one piece.
+
+        Raises:
+            CorruptIndexError: bytes are not those that were written.
+        """
+        return _part(self.reader, first, stop, self._live[first:stop], self._names, self._source_offsets)
+
+    def parts(self) -> Iterator[Part]:
+        """All pieces, in order.
+
+        Raises:
+            As `read`.
+        """
+        return (self.read(*piece) for piece in self.pieces())
+
+
+def deleted_documents(index_path: Path, manifest: Manifest, info: SegmentInfo) -> NDArray[np.int64]:
+    """The numbers of the deleted documents of a segment, rising.
+
+    Raises:
+        CorruptIndexError: bytes are not those that were written.
+    """
+    if info.name not in manifest.tombstones:
+        return np.empty(0, np.int64)
+    return read_tombstones(index_path, manifest.tombstones[info.name], info.documents)
 
 
 def inspection_columns(names: Iterable[str]) -> frozenset[str]:
@@ -180,17 +225,6 @@ def _blocks(reader: Scannable, low: int, high: int) -> bytes:
             data += piece
         base += shard.blocks
     return bytes(data)
-
-
-def _pieces(reader: Scannable) -> Iterator[tuple[int, int]]:
-    """Step 1."""
-    rows = max(1, min(_PIECE_ROWS, _PIECE_BYTES // reader.info.record_bytes))
-    first, documents = 0, reader.info.documents
-    while first < documents:
-        stop = int(np.searchsorted(reader.offsets, int(reader.offsets[first]) + rows, side="right")) - 1
-        stop = min(max(stop, first + 1), first + _PIECE_DOCUMENTS, documents)
-        yield first, stop
-        first = stop
 
 
 def _heads(records: NDArray[np.uint8], n_centroids: int) -> NDArray[np.uint32]:

@@ -110,7 +110,7 @@ def contents(folder: Path) -> dict[str, object]:
         for id_, segment, number in catalog.ids():
             reader = readers[segment]
             inspection = reader.inspection(number)
-            (part,) = scanning.scan(reader, np.delete(np.arange(reader.info.documents), number))
+            (part,) = scanning.LiveSegment(reader, np.delete(np.arange(reader.info.documents), number)).parts()
             columns = [None if column is None else column.tolist() for column in inspection or ()]
             assert reader.external_ids([number]) == [id_]
             found[id_] = (reader.document(number), part.records.tolist(), columns)
@@ -339,9 +339,8 @@ def test_killed_at_any_step_the_index_is_the_last_generation(plain: Path) -> Non
     """Every ninth write, fsync, rename or commit is torn, and nothing happens after it."""
     before, stored, at = ids_and_scores(plain), contents(plain), 0
     while True:
-        operations = FaultyOperations(at, torn=True, dead=True)
         try:
-            with using(operations):
+            with using(FaultyOperations(at, torn=True, dead=True)):
                 compact(plain, full=True)
         except Failure:
             assert ids_and_scores(plain) == before
