@@ -184,8 +184,16 @@ def _encode(path: Path, source: Source, staging: Staging, state: State, codebook
     require_space(path, needed, "the segments of the index")
     done = sum(info.documents for info in state.sealed)
     with _timed(seconds, "encode"):
-        following = {"first_chunk": state.next_chunk, "first_segment": len(state.sealed) + 1}
-        for step in write_segments(path, source, spool, codebook, state.params, **following):
+        steps = write_segments(
+            path,
+            source,
+            spool,
+            codebook,
+            state.params,
+            first_chunk=state.next_chunk,
+            first_segment=len(state.sealed) + 1,
+        )
+        for step in steps:
             done += step.documents
             report(Progress("encode", done, state.documents))
             if step.sealed is not None:

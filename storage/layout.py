@@ -24,12 +24,17 @@ from colindex.storage.lock import LOCK_NAME
 from colindex.storage.manifest import Manifest
 from colindex.storage.tombstones import FOLDER as TOMBSTONES
 
-__all__ = ["codebook_path", "not_built", "require_index", "stray_paths"]
+__all__ = ["codebook_path", "next_codebook", "not_built", "require_index", "stray_paths"]
 
 
 def codebook_path(index_path: Path, name: str) -> Path:
     """The folder of a codebook."""
     return Path(index_path, f"{name}.zarr")
+
+
+def next_codebook(name: str) -> str:
+    """The name of the codebook after one, such as `codebook-000002`."""
+    return f"codebook-{int(name.removeprefix('codebook-')) + 1:06d}"
 
 
 def stray_paths(index_path: Path, manifest: Manifest | None) -> list[Path]:
