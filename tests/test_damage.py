@@ -105,6 +105,7 @@ HANGS_AFTER = 60
 
 def flip_at_random(folder: Path, count: int) -> None:
     """Flip one bit of one byte at a time; a forked child looks at the index, and may not end by a signal or not at all."""
+    assert verify(folder) == []  # and here, not in each child, is imported what that takes
     expected, rng = living_answer(folder), random.Random(11)
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file.stat().st_size)
     sizes = [file.stat().st_size for file in files]
