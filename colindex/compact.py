@@ -30,7 +30,7 @@ from colindex.compaction_plan import Stored, plan
 from colindex.params import BuildParams
 from colindex.progress import Progress, Report, silent
 from colindex.records import RecordLayout
-from colindex.spool import decode_document
+from colindex.segmenting import append_part
 from colindex.storage.catalog import Catalog
 from colindex.storage.directory import require_space
 from colindex.storage.layout import codebook_path
@@ -187,7 +187,7 @@ def _merged(
                 part, rest = (next(parts) if rest is None else rest), None
                 if len(part) > (room := documents - writer.n_documents):
                     part, rest = part.split(room)
-                _append(writer, part)
+                append_part(writer, part)
                 done += len(part)
                 progress(Progress("compact", done, rewrite.documents))
             infos.append(writer.seal())
@@ -199,22 +199,6 @@ def _live_parts(path: Path, manifest: Manifest, names: Sequence[str]) -> Iterato
     for info in manifest.segments:
         if info.name in names:
             yield from scan(SegmentReader(path, info), _deleted(path, manifest, info))
-
-
-def _append(writer: SegmentWriter, part: Part) -> None:
-    """Append documents as they are; what conditions know of them is taken from their payloads."""
-    documents = [decode_document(payload) for payload in part.documents]
-    writer.append(
-        part.records,
-        part.centroids,
-        part.offsets,
-        part.ids,
-        part.documents,
-        source_offsets=part.source_offsets,
-        titles=[document.title for document in documents],
-        metadata=[document.metadata for document in documents],
-        **part.columns,
-    )
 
 
 def _deleted(path: Path, manifest: Manifest, info: SegmentInfo) -> NDArray[np.int64]:
