@@ -10,7 +10,7 @@ Adding (and upserting, which replaces)
 5. *Commit*: name the new segments, the codebook and the tombstones in one catalog transaction.
 
 Deleting
-1. *Locate* each id; one that is not there is an error, unless `missing_ok`.
+1. *Locate* each id; one that is not there is an error, unless `missing_ok`. A condition is evaluated here too, by the writer.
 2. *Mark*: write new tombstones for the segments that lose documents: bytes in proportion to those segments, not to the index.
 3. *Commit*.
 
@@ -141,11 +141,19 @@ def add(
     )
 
 
-def delete(path: Path, ids: Iterable[str], *, missing_ok: bool = False, dry_run: bool = False) -> ChangeReport:
-    """Delete documents of the index at `path`.
+def delete(
+    path: Path,
+    ids: Iterable[str] = (),
+    *,
+    where: str | None = None,
+    missing_ok: bool = False,
+    dry_run: bool = False,
+) -> ChangeReport:
+    """Delete documents of the index at `path`: those with some ids, and those that meet a condition on metadata.
 
     Raises:
         DocumentNotFoundError: an id is not in the index, unless `missing_ok`.
+        FilterError: `where` is no condition on the metadata of this index.
         InvalidIdError: an id that no index can hold.
         DiskSpaceError, IndexLockedError, IndexReadOnlyError, IndexNotFoundError, IndexNotBuiltError, CorruptIndexError
     """
@@ -154,6 +162,10 @@ def delete(path: Path, ids: Iterable[str], *, missing_ok: bool = False, dry_run:
         manifest = catalog.manifest()
         with _timed(seconds, "locate"):
             wanted = dict.fromkeys(ids)
+            if where is not None:
+                from colindex.filters import matching
+
+                wanted |= dict.fromkeys(matching(path, manifest, where))
             found = {id_: place for id_ in wanted if (place := catalog.locate(id_)) is not None}
             if len(found) < len(wanted) and not missing_ok:
                 raise _not_found(path, [id_ for id_ in wanted if id_ not in found])

@@ -373,14 +373,15 @@ class Index:
         """As `upsert`, of token vectors."""
         return self._add(VectorSource(batches, self._build_params()), progress, replace=True)
 
-    def delete(self, ids: Iterable[str], *, missing_ok: bool = False) -> ChangeReport:
-        """Delete documents in one commit. Their space is freed by `compact`.
+    def delete(self, ids: Iterable[str] = (), *, where: str | None = None, missing_ok: bool = False) -> ChangeReport:
+        """Delete documents in one commit, by id or by a condition as `search` takes. Their space is freed by `compact`.
 
         Raises:
+            FilterError: `where` is no condition on the metadata of this index; nothing is deleted.
             DocumentNotFoundError: an id is not in the index, unless `missing_ok`; nothing is deleted.
             DiskSpaceError, IndexLockedError: nothing is deleted.
         """
-        return self._changed(delete(self._path, ids, missing_ok=missing_ok))
+        return self._changed(delete(self._path, ids, where=where, missing_ok=missing_ok))
 
     def compact(
         self, *, full: bool = False, retrain: bool = False, dry_run: bool = False, progress: Report = silent

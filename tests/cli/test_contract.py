@@ -37,7 +37,7 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_commands() -> None:
-    names = ["add", "build", "delete", "eval", "export", "import", "info", "inspect", "search", "verify"]
+    names = ["add", "build", "compact", "delete", "eval", "export", "import", "info", "inspect", "search", "verify"]
     assert sorted(main.commands) == names
 
 
@@ -112,6 +112,8 @@ def test_version() -> None:
         ["delete", "x"],
         ["delete", "x", "doc-1", "--from", "-"],
         ["delete", "x", "--from", "no-such-file"],
+        ["delete", "x", "doc-1", "--where", "a = 1"],
+        ["compact"],
         ["export", "x"],
         ["import", "no-such-folder", "x"],
     ],
@@ -133,6 +135,7 @@ def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
         ["add", "gone", "-"],
         ["delete", "gone", "doc-1"],
         ["export", "gone", "x"],
+        ["compact", "gone"],
     ],
 )
 def test_an_index_that_is_not_there(run: Run, tmp_path: Path, arguments: list[str]) -> None:
