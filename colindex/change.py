@@ -29,7 +29,14 @@ from typing import Any
 
 from colindex.codebook import Codebook
 from colindex.drift import Drift
-from colindex.errors import DocumentNotFoundError, DuplicateIdError, EncoderMismatchError, IndexLockedError
+from colindex.errors import (
+    DiskSpaceError,
+    DocumentNotFoundError,
+    DuplicateIdError,
+    EncoderMismatchError,
+    IndexLockedError,
+    IndexReadOnlyError,
+)
 from colindex.fingerprint import fingerprint_difference
 from colindex.growth import grown
 from colindex.progress import Progress, Report, silent
@@ -91,7 +98,7 @@ def add(
         DuplicateIdError: an id is in the index, unless `replace`, or comes twice.
         EncoderMismatchError: the index was built by another encoder, or from vectors.
         CorpusError, InputError, InvalidIdError, VectorError: bad documents.
-        DiskSpaceError, IndexLockedError, IndexNotFoundError, IndexNotBuiltError, CorruptIndexError
+        DiskSpaceError, IndexLockedError, IndexReadOnlyError, IndexNotFoundError, IndexNotBuiltError, CorruptIndexError
     """
     seconds: dict[str, float] = {}
     with writing(path) as catalog, _spool(path) as spool:
@@ -140,7 +147,7 @@ def delete(path: Path, ids: Iterable[str], *, missing_ok: bool = False, dry_run:
     Raises:
         DocumentNotFoundError: an id is not in the index, unless `missing_ok`.
         InvalidIdError: an id that no index can hold.
-        DiskSpaceError, IndexLockedError, IndexNotFoundError, IndexNotBuiltError, CorruptIndexError
+        DiskSpaceError, IndexLockedError, IndexReadOnlyError, IndexNotFoundError, IndexNotBuiltError, CorruptIndexError
     """
     seconds: dict[str, float] = {}
     with writing(path) as catalog:
@@ -190,7 +197,7 @@ def writing(path: Path) -> Iterator[Catalog]:
 
 def tidy(path: Path) -> None:
     """Remove what only earlier generations name and no reader holds any more, unless somebody is writing."""
-    with suppress(IndexLockedError), writing(path):
+    with suppress(DiskSpaceError, IndexLockedError, IndexReadOnlyError), writing(path):
         pass
 
 

@@ -31,14 +31,14 @@ from colindex.params import BuildParams
 from colindex.progress import Progress, Report, silent
 from colindex.records import RecordLayout
 from colindex.retrain import retrain_index
-from colindex.spool import decode_document
+from colindex.segmenting import append_part
 from colindex.storage.catalog import Catalog
 from colindex.storage.directory import require_space
 from colindex.storage.layout import codebook_path
 from colindex.storage.manifest import Manifest
 from colindex.storage.pins import remove_strays
 from colindex.storage.plain import read_arrays
-from colindex.storage.scanning import LiveSegment, Part
+from colindex.storage.scanning import Part, deleted_documents, scan
 from colindex.storage.segment_writer import SegmentWriter
 from colindex.storage.segments import SegmentInfo, SegmentReader
 from colindex.types import TextEncoder
@@ -149,7 +149,7 @@ def _merged(
                 part, rest = (next(parts) if rest is None else rest), None
                 if len(part) > (room := documents - writer.n_documents):
                     part, rest = part.split(room)
-                _append(writer, part)
+                append_part(writer, part)
                 done += len(part)
                 progress(Progress("compact", done, rewrite.documents))
             infos.append(writer.seal())
@@ -160,23 +160,7 @@ def _live_parts(path: Path, manifest: Manifest, names: Sequence[str]) -> Iterato
     """What is not deleted in some segments, in order."""
     for info in manifest.segments:
         if info.name in names:
-            yield from LiveSegment(path, manifest, info).parts()
-
-
-def _append(writer: SegmentWriter, part: Part) -> None:
-    """Append documents as they are; what conditions know of them is taken from their payloads."""
-    documents = [decode_document(payload) for payload in part.documents]
-    writer.append(
-        part.records,
-        part.centroids,
-        part.offsets,
-        part.ids,
-        part.documents,
-        source_offsets=part.source_offsets,
-        titles=[document.title for document in documents],
-        metadata=[document.metadata for document in documents],
-        **part.columns,
-    )
+            yield from scan(SegmentReader(path, info), deleted_documents(path, manifest, info))
 
 
 def _places(path: Path, infos: Sequence[SegmentInfo]) -> Iterator[tuple[str, int, int]]:

@@ -23,12 +23,13 @@ from colindex.params import BuildParams, parse_bytes
 from colindex.sources import Source
 from colindex.spool import CHUNK_VECTOR_BYTES, Spool, decode_document, encode_document
 from colindex.storage.directory import remove_tree
+from colindex.storage.scanning import Part
 from colindex.storage.segment_writer import SegmentWriter
 from colindex.storage.segments import MAX_DOCUMENTS, SegmentInfo, segment_path
 from colindex.threads import INDEPENDENT
 from colindex.types import CodedBatch, Document, PooledBatch
 
-__all__ = ["BESIDE_THE_RECORD", "Segmented", "thread_count", "write_segments"]
+__all__ = ["BESIDE_THE_RECORD", "Segmented", "append_part", "thread_count", "write_segments"]
 
 BESIDE_THE_RECORD = 12
 """Bytes on disk a stored vector beside its record, about: postings, token ids and spans, text."""
@@ -155,17 +156,34 @@ def _columns(batch: PooledBatch) -> tuple[bool, ...]:
 def _append(writer: SegmentWriter, batch: PooledBatch, coded: CodedBatch, payloads: list[bytes]) -> None:
     """Append one chunk."""
     tokens, source = batch.tokens, batch.source
-    documents = [decode_document(payload) for payload in payloads]
-    writer.append(
-        coded.records,
-        coded.centroids,
-        coded.offsets,
-        tokens.ids,
-        payloads,
-        token_ids=tokens.token_ids if source is None else source.token_ids,
-        spans=tokens.spans if source is None else source.spans,
+    columns = {
+        "token_ids": tokens.token_ids if source is None else source.token_ids,
+        "spans": tokens.spans if source is None else source.spans,
+        "pool_map": None if source is None else source.stored,
+    }
+    part = Part(
+        records=coded.records,
+        centroids=coded.centroids,
+        offsets=coded.offsets,
+        ids=tokens.ids,
+        documents=payloads,
+        columns={name: column for name, column in columns.items() if column is not None},
         source_offsets=None if source is None else source.offsets,
-        pool_map=None if source is None else source.stored,
+    )
+    append_part(writer, part)
+
+
+def append_part(writer: SegmentWriter, part: Part) -> None:
+    """Append documents as they are; what conditions know of them is taken from their payloads."""
+    documents = [decode_document(payload) for payload in part.documents]
+    writer.append(
+        part.records,
+        part.centroids,
+        part.offsets,
+        part.ids,
+        part.documents,
+        source_offsets=part.source_offsets,
         titles=[document.title for document in documents],
         metadata=[document.metadata for document in documents],
+        **part.columns,
     )

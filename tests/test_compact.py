@@ -110,11 +110,10 @@ def contents(folder: Path) -> dict[str, object]:
         for id_, segment, number in catalog.ids():
             reader = readers[segment]
             inspection = reader.inspection(number)
-            start, stop = int(reader.offsets[number]), int(reader.offsets[number + 1])
+            (part,) = scanning.scan(reader, np.delete(np.arange(reader.info.documents), number))
             columns = [None if column is None else column.tolist() for column in inspection or ()]
             assert reader.external_ids([number]) == [id_]
-            records = scanning.read_records(reader, start, stop).tolist() if stop > start else []
-            found[id_] = (reader.document(number), records, columns)
+            found[id_] = (reader.document(number), part.records.tolist(), columns)
     return found
 
 
