@@ -38,7 +38,7 @@ from colindex.storage.layout import codebook_path
 from colindex.storage.manifest import Manifest
 from colindex.storage.pins import remove_strays
 from colindex.storage.plain import read_arrays
-from colindex.storage.scanning import LiveSegment, Part
+from colindex.storage.scanning import Part, deleted_documents, scan
 from colindex.storage.segment_writer import SegmentWriter
 from colindex.storage.segments import SegmentInfo, SegmentReader
 from colindex.types import TextEncoder
@@ -160,7 +160,7 @@ def _live_parts(path: Path, manifest: Manifest, names: Sequence[str]) -> Iterato
     """What is not deleted in some segments, in order."""
     for info in manifest.segments:
         if info.name in names:
-            yield from LiveSegment.of(path, manifest, info).parts()
+            yield from scan(SegmentReader(path, info), deleted_documents(path, manifest, info))
 
 
 def _places(path: Path, infos: Sequence[SegmentInfo]) -> Iterator[tuple[str, int, int]]:

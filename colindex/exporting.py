@@ -38,8 +38,8 @@ from colindex.storage.lock import WriterLock
 from colindex.storage.manifest import Manifest
 from colindex.storage.pinned import pinned
 from colindex.storage.plain import PlainWriter, below, read_arrays
-from colindex.storage.scanning import LiveSegment, inspection_columns
 from colindex.storage.scanning import Part as Run
+from colindex.storage.scanning import inspection_columns, scan
 from colindex.storage.segments import COLUMNS, SegmentInfo, SegmentReader, segment_path
 from colindex.storage.staged import publish, working_folder
 from colindex.storage.tombstones import read_tombstones, tombstones_path
@@ -175,7 +175,7 @@ def _write_tree(path: Path, manifest: Manifest, tree: Path, *, vectors: bool, pr
     parts: list[Part] = []
     done = 0
     for info in manifest.segments:
-        for run in LiveSegment.of(path, manifest, info).parts():
+        for run in scan(SegmentReader(path, info), _deleted(path, manifest, info)):
             documents.append(run)
             arrays.append(run)
             parts = _joined(parts, Part(len(run), tuple(sorted(run.columns)), run.source_offsets is not None))

@@ -36,7 +36,7 @@ from colindex.storage.manifest_copy import read_manifest_copy
 from colindex.storage.pins import remove_strays
 from colindex.storage.plain import read_arrays
 from colindex.storage.salvage import Salvage
-from colindex.storage.scanning import LiveSegment
+from colindex.storage.scanning import scan
 from colindex.storage.segment_writer import SegmentWriter
 from colindex.storage.segments import SegmentInfo, SegmentReader, segment_path
 from colindex.storage.tombstones import Tombstones, tombstones_path, write_tombstones
@@ -223,7 +223,7 @@ class _Repair:
         """Write the sound documents of a damaged segment into a new one."""
         name, size, written = f"{self.next_segment:06d}", self.codebook.layout.record_bytes, 0
         with SegmentWriter(self.path, name, record_bytes=size, n_centroids=self.codebook.n_centroids) as writer:
-            for part in LiveSegment(salvage, salvage.left_out, salvage.columns).parts():
+            for part in scan(salvage, salvage.left_out, salvage.columns):
                 append_part(writer, part)
                 self.places += [(id_, self.next_segment, written + place) for place, id_ in enumerate(part.ids)]
                 written += len(part)

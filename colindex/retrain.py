@@ -42,8 +42,8 @@ from colindex.storage.directory import remove_tree
 from colindex.storage.layout import codebook_path, next_codebook
 from colindex.storage.manifest import Manifest
 from colindex.storage.plain import read_arrays, write_arrays
-from colindex.storage.scanning import LiveSegment, Part
-from colindex.storage.segments import SegmentInfo
+from colindex.storage.scanning import LiveSegment, Part, deleted_documents, scan
+from colindex.storage.segments import SegmentInfo, SegmentReader
 from colindex.types import Document, PooledBatch, SourceTokens, TextEncoder, TokenBatch
 
 __all__ = ["Decoded", "retrain_index"]
@@ -143,7 +143,7 @@ class Decoded:
     def _segment(self, info: SegmentInfo) -> LiveSegment:
         """One is open at a time."""
         if self._open is None or self._open.reader.info.name != info.name:
-            self._open = LiveSegment.of(self.path, self.manifest, info)
+            self._open = LiveSegment(SegmentReader(self.path, info), deleted_documents(self.path, self.manifest, info))
         return self._open
 
     def _batch(self, part: Part) -> PooledBatch:
@@ -186,7 +186,7 @@ def _trained(sample: Sample, params: BuildParams, projection: Projection | None,
 
 def _documents(path: Path, manifest: Manifest) -> Iterator[Document]:
     for info in manifest.segments:
-        for part in LiveSegment.of(path, manifest, info).parts():
+        for part in scan(SegmentReader(path, info), deleted_documents(path, manifest, info), columns=()):
             yield from map(decode_document, part.documents)
 
 

@@ -26,11 +26,11 @@ from colindex.storage.columns import read_rows
 from colindex.storage.directory import corrupt, read_exactly
 from colindex.storage.manifest import Manifest
 from colindex.storage.plain import read_json, read_plain, within
-from colindex.storage.segments import COLUMNS, SegmentInfo, SegmentReader
+from colindex.storage.segments import COLUMNS, SegmentInfo
 from colindex.storage.shards import ShardFile
 from colindex.storage.tombstones import read_tombstones
 
-__all__ = ["LiveSegment", "Part", "Scannable", "deleted_documents", "inspection_columns"]
+__all__ = ["LiveSegment", "Part", "Scannable", "deleted_documents", "inspection_columns", "scan"]
 
 _PIECE_BYTES, _PIECE_ROWS, _PIECE_DOCUMENTS = 4 << 20, 1 << 17, 4096
 _SHORT_CENTROIDS = 1 << 16
@@ -96,7 +96,12 @@ class Part:
 
 
 class LiveSegment:
-    """A segment, to be read whole or in parts, with all inspection columns or some; what is deleted is left out.
+    """A segment to be read whole or in parts; what is deleted is left out.
+
+    Args:
+        reader: the segment.
+        deleted: numbers of its deleted documents.
+        columns: the inspection columns to read; None for all.
 
     Raises:
         CorruptIndexError: bytes are not those that were written.
@@ -110,13 +115,8 @@ class LiveSegment:
         self._live[deleted] = False
         self._source_offsets = _source_offsets(reader) if "source_offsets" in self._names else None
 
-    @classmethod
-    def of(cls, index_path: Path, manifest: Manifest, info: SegmentInfo) -> LiveSegment:
-        """A segment of a generation."""
-        return cls(SegmentReader(index_path, info), deleted_documents(index_path, manifest, info))
-
     def pieces(self, rows: int = _PIECE_ROWS) -> Iterator[tuple[int, int]]:
-        """Step 1, with at most this many vectors in a piece: first document and the one after the last."""
+        """Step 1, with at most this many vectors in a piece: its first document and the one after its last."""
         rows = max(1, min(rows, _PIECE_BYTES // self.reader.info.record_bytes))
         offsets, first, documents = self.reader.offsets, 0, self.reader.info.documents
         while first < documents:
@@ -134,13 +134,16 @@ class LiveSegment:
         """
         return _part(self.reader, first, stop, self._live[first:stop], self._names, self._source_offsets)
 
-    def parts(self) -> Iterator[Part]:
-        """All pieces, in order.
 
-        Raises:
-            As `read`.
-        """
-        return (self.read(*piece) for piece in self.pieces())
+def scan(reader: Scannable, deleted: NDArray[np.int64], columns: Collection[str] | None = None) -> Iterator[Part]:
+    """The documents of a segment that are not deleted, in order, some at a time, with all inspection columns or some.
+
+    Raises:
+        CorruptIndexError: bytes are not those that were written.
+    """
+    segment = LiveSegment(reader, deleted, columns)
+    for piece in segment.pieces():
+        yield segment.read(*piece)
 
 
 def deleted_documents(index_path: Path, manifest: Manifest, info: SegmentInfo) -> NDArray[np.int64]:

@@ -110,7 +110,7 @@ def contents(folder: Path) -> dict[str, object]:
         for id_, segment, number in catalog.ids():
             reader = readers[segment]
             inspection = reader.inspection(number)
-            (part,) = scanning.LiveSegment(reader, np.delete(np.arange(reader.info.documents), number)).parts()
+            (part,) = scanning.scan(reader, np.delete(np.arange(reader.info.documents), number))
             columns = [None if column is None else column.tolist() for column in inspection or ()]
             assert reader.external_ids([number]) == [id_]
             found[id_] = (reader.document(number), part.records.tolist(), columns)
@@ -329,7 +329,7 @@ def test_a_disk_that_fills_up_leaves_the_index(plain: Path) -> None:
     with opened(plain) as index:
         before = answers(index)
     for at in (1, 20, 40):
-        with using(FullDisk(at, torn=True, dead=True)), pytest.raises((DiskSpaceError, Failure)):
+        with pytest.raises((DiskSpaceError, Failure)), using(FullDisk(at, torn=True, dead=True)):
             compact(plain)
         with opened(plain) as index:
             assert answers(index) == before
