@@ -82,7 +82,8 @@ class Drift:
             return None
         return (
             f"the residual energy of what was added is {self.ratio:.2f} times the build's (retraining pays from "
-            f"{RETRAIN_AT} on); run `colindex compact --retrain`."
+            f"{RETRAIN_AT} on); run `colindex compact --retrain`, or build an index of vectors anew: retraining has only "
+            "what it stored of them."
         )
 
     def to_json(self) -> dict[str, Any]:
