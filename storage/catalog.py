@@ -201,8 +201,8 @@ class Catalog:
         Raises:
             StorageError: the catalog was opened for reading, or the generation is not the next one.
             InvalidIdError: an id that cannot be stored.
-            OSError, DiskSpaceError: the disk; the last generation stays the latest, unless only the notes of it cannot be
-                written.
+            OSError, DiskSpaceError: the disk; the last generation stays the latest, unless only the note of it, or the copy of
+                the manifest, cannot be written.
         """
         if not self._writable:
             raise StorageError(f"{self._path}: opened for reading; open it with Catalog.open_writer to commit.")
@@ -219,7 +219,7 @@ class Catalog:
         announce_commit(self._path)
         self._shared.write(places, removed, manifest.generation, manifest.to_json())
         self._manifest = manifest
-        with suppress(DiskSpaceError):  # the generation is there; the next writer makes up for these
+        with suppress(DiskSpaceError):  # the generation is there: readers look closer, the next writer makes up for it
             write_commit_record(self._path, manifest.generation)
             write_manifest_copy(self._path.parent, manifest)
 

@@ -177,7 +177,8 @@ def test_without_offsets_the_segment_goes_and_its_texts_are_handed_over(path: Pa
         index.add(texts)
     after = scores(path)
     assert {id_: document for id_, (_, document) in after.items()} == {id_: found[1] for id_, found in before.items()}
-    assert all(after[id_][0] == pytest.approx(found[0], abs=0.2) for id_, found in before.items())  # other centroids
+    for id_, (score, _) in before.items():  # what was added anew may be coded with centroids that came later
+        assert after[id_][0] == pytest.approx(score, rel=0.1)
 
 
 def test_lost_vectors_are_told_from_lost_texts(path: Path) -> None:
@@ -291,8 +292,8 @@ def test_a_damaged_copy_of_the_manifest_is_written_anew(path: Path, whole: Path)
 
 
 def test_a_damaged_codebook_is_beyond_repair(path: Path) -> None:
-    (codebook,) = path.glob("codebook-*.zarr")
-    flip(codebook / "clustering.centroids" / "c" / "0" / "0", 0.5)
+    (centroids,) = path.glob("codebook-*.zarr/clustering.centroids/c/0/0")
+    flip(centroids, 0.5)
     with pytest.raises(CorruptIndexError, match="codebook is damaged .* cannot be repaired"):
         repair(path)
 
