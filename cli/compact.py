@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_COLUMNS = ("segments", "into", "documents", "dropped", "read", "written")
-_NAMES_SHOWN = 4
+_COLUMNS = ("segments", "from", "into", "documents", "dropped", "read", "written")
 
 
 @click.command("compact")
@@ -53,10 +52,10 @@ def command(index: Path, full: bool, dry_run: bool, format_: str, quiet: bool) -
 
 
 def _row(run: Rewrite) -> tuple[str, ...]:
-    named = ", ".join(run.segments[:_NAMES_SHOWN])
-    more = f" and {len(run.segments) - _NAMES_SHOWN} more" if len(run.segments) > _NAMES_SHOWN else ""
-    counts = (f"{count:,}" for count in (len(run.outputs), run.documents, run.dropped))
-    return (f"{named}{more}", *counts, size(run.bytes_read), size(run.bytes_written))
+    first, last = run.segments[0], run.segments[-1]
+    counts = (len(run.segments), len(run.outputs), run.documents, run.dropped)
+    named = first if first == last else f"{first} to {last}"
+    return (named, *(f"{count:,}" for count in counts), size(run.bytes_read), size(run.bytes_written))
 
 
 def _tell(index: Path, report: CompactReport) -> None:
