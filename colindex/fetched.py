@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -31,6 +31,13 @@ class Fetched:
         """The score that a search gives each document for a projected query, float32 [documents]; -inf without vectors."""
         with _readable(self.codebook):
             return kernels.score_records(query, self.records, self.offsets, self.codebook.codes)
+
+    def scores_of(self, query: NDArray[np.float32], parts: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+        """The same for parts of documents, each given as the rows of its records, float32 [parts]."""
+        rows = np.concatenate([np.empty(0, np.int64), *parts])
+        offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+        with _readable(self.codebook):
+            return kernels.score_records(query, self.records[rows], offsets, self.codebook.codes)
 
     def similarities(self, query: NDArray[np.float32], position: int) -> NDArray[np.float32]:
         """Of a projected query's tokens and one document's stored vectors, float32 [query tokens, stored vectors]."""

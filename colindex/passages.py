@@ -2,7 +2,8 @@
 
 1. *Search* documents as always, for more of them than were asked for: four times k, and at least 64.
 2. *Split* each into its title and its sentences (`colindex.sentences`).
-3. *Score* the sentences from the document's stored vectors (`colindex.spans`), and take the best as the document's.
+3. *Score* all sentences together from the stored vectors that belong to them (`colindex.spans`), as documents are scored, and
+   take the best as the document's.
 4. *Rank* the documents by it; ties in the order of the documents, those without a sentence last.
 
 This ranks the sentences of the documents that match best as a whole. A document that ranks lower than those as a whole is
@@ -11,16 +12,17 @@ not looked at, however good one of its sentences is.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from colindex.errors import QueryError
-from colindex.fetched import Fetched, fetch
+from colindex.fetched import fetch
 from colindex.search import Ranked, Snapshot
 from colindex.sentences import sentences
-from colindex.spans import Span, rank_spans
+from colindex.spans import vectors_inside
 from colindex.spool import decode_document
 
 __all__ = ["Unit", "checked_unit", "documents_to_split", "rank_passages"]
@@ -65,21 +67,27 @@ def rank_passages(
         QueryError: the index does not know where in a text its tokens stand.
     """
     fetched = fetch(snapshot, ranked.documents)
-    bests = [
-        _best(snapshot, fetched, position, document, query)
-        for position, document in enumerate(ranked.documents.tolist())
-    ]
-    scores = np.array([-np.inf if best is None else best.score for best in bests], np.float32)
+    owners: list[int] = []
+    spans: list[tuple[int, int]] = []
+    parts: list[NDArray[np.int64]] = []
+    for position, document in enumerate(ranked.documents.tolist()):
+        for span, inside in _split(snapshot, document):
+            owners.append(position)
+            spans.append(span)
+            parts.append(inside + fetched.offsets[position])
+    bests: dict[int, int] = {}
+    scored = fetched.scores_of(query, parts)
+    for sentence in np.argsort(-scored, kind="stable").tolist():
+        bests.setdefault(owners[sentence], sentence)
+    scores = np.full(len(ranked), -np.inf, np.float32)
+    scores[list(bests)] = scored[list(bests.values())]
     order = np.lexsort((ranked.documents, -scores))[:k]
-    chosen = [bests[place] for place in order.tolist()]
-    spans = [None if best is None else (best.start, best.stop) for best in chosen]
-    return Ranked(ranked.documents[order], scores[order]), spans
+    chosen = [spans[bests[place]] if place in bests else None for place in order.tolist()]
+    return Ranked(ranked.documents[order], scores[order]), chosen
 
 
-def _best(
-    snapshot: Snapshot, fetched: Fetched, position: int, document: int, query: NDArray[np.float32]
-) -> Span | None:
-    """The best sentence of one document."""
+def _split(snapshot: Snapshot, document: int) -> Iterator[tuple[tuple[int, int], NDArray[np.int64]]]:
+    """Each sentence of one document, and the stored vectors that belong to it."""
     segment, number = (int(place[0]) for place in snapshot.locate(np.array([document])))
     reader = snapshot.segments[segment]
     trace = reader.inspection(number)
@@ -88,6 +96,6 @@ def _best(
             "unit='sentence': the index does not know where in a text its tokens stand, as it was built from vectors or "
             "by an encoder that merges tokens; search for unit='document'."
         )
-    spans = sentences(decode_document(reader.document(number)))
-    ranked = rank_spans(fetched.similarities(query, position), trace.pool_map, trace.spans, spans)
-    return ranked[0] if ranked else None
+    found = sentences(decode_document(reader.document(number)))
+    insides = vectors_inside(trace.pool_map, trace.spans, found)
+    yield from zip(found, (inside.astype(np.int64) for inside in insides), strict=True)

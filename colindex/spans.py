@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from colindex.errors import QueryError
 
-__all__ = ["Span", "checked_spans", "rank_spans"]
+__all__ = ["Span", "checked_spans", "rank_spans", "vectors_inside"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,20 @@ def rank_spans(
     Returns:
         All of them, best first.
     """
-    held = tokens[:, 1] > tokens[:, 0]
     found = []
-    for start, stop in spans:
-        inside = held & (tokens[:, 0] < stop) & (tokens[:, 1] > start)
-        own = similarities[:, np.unique(stored[inside])]
-        score = float(own.max(axis=1).sum()) if own.shape[1] else -np.inf
+    for (start, stop), inside in zip(spans, vectors_inside(stored, tokens, spans), strict=True):
+        score = float(similarities[:, inside].max(axis=1).sum()) if len(inside) else -np.inf
         found.append(Span(start, stop, score))
     return sorted(found, key=lambda span: -span.score)
+
+
+def vectors_inside(
+    stored: NDArray[np.int32], tokens: NDArray[np.int32], spans: Sequence[tuple[int, int]]
+) -> list[NDArray[np.int32]]:
+    """The stored vectors that belong to each span, rising; arguments as of `rank_spans`."""
+    starts, stops = tokens.T
+    held = stops > starts
+    return [np.unique(stored[held & (starts < stop) & (stops > start)]) for start, stop in spans]
 
 
 def checked_spans(spans: Sequence[tuple[int, int]], length: int) -> list[tuple[int, int]]:
