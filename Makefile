@@ -14,7 +14,7 @@ PYTEST_ARGS ?=
 PEERS_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format types check coverage demo bench bench-peers sweep docs clean
+.PHONY: help setup test lint format types check coverage sanitize lifecycle crash flips demo bench bench-peers sweep docs clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,20 @@ sanitize: setup  ## Test the native code with the address and undefined-behaviou
 	@cp -R tests pyproject.toml $(SANITIZED)
 	cd $(SANITIZED) && LD_PRELOAD="$(LOADED_FIRST)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider tests/kernels tests/storage $(PYTEST_ARGS)
+
+# What CI does in part, in whole: minutes to an hour. No limit of time, and output as it comes.
+LONG := $(BIN)/python -m pytest -s -n0 --timeout 0 -o faulthandler_timeout=0 $(PYTEST_ARGS)
+STEPS ?= 100000
+FLIPS ?= 10000
+
+lifecycle: setup  ## STEPS=100000 random operations and crashes against a dictionary
+	$(LONG) tests/test_lifecycle.py --steps $(STEPS)
+
+crash: setup  ## Fail, tear and kill (SIGKILL) at every step of build, add, upsert, delete and compact
+	$(LONG) tests/test_crash_points.py --every-step
+
+flips: setup  ## FLIPS=10000 random bytes of an index, flipped one at a time
+	$(LONG) tests/test_damage.py --flips $(FLIPS)
 
 demo: setup  ## Build an index of 2,000 Wikipedia passages and search it
 	@BIN=$(BIN) sh samples/demo.sh $(DEMO)

@@ -15,7 +15,7 @@ import click
 
 from colindex.cli.changes import advise, dry_run_option, newest_manifest, told, write_change
 from colindex.cli.options import format_option, gathered, index_argument, quiet_option
-from colindex.cli.output import tell_skipped
+from colindex.cli.output import note, tell_skipped
 from colindex.cli.progress import shown
 from colindex.errors import EncoderMismatchError
 
@@ -75,7 +75,9 @@ def command(index: Path, corpus: tuple[Path, ...], options: AddOptions, format_:
             report = _add(index, documents, options)
         finally:
             tell_skipped(documents.skipped, documents.messages)
-    write_change(report, ("added", "replaced", "tokens"), format_)
+    write_change(report, ("added", "replaced", "tokens", "centroids"), format_)
+    if report.advice:
+        note(f"{index}: {report.advice}")
     advise(index)
 
 

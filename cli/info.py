@@ -45,6 +45,8 @@ _CPUINFO = Path("/proc/cpuinfo")
 def command(index: Path | None, system: bool, memory: str, format_: str) -> None:
     """Show what an index holds, where its bytes are and what stays in memory.
 
+    `columns` are the names that a condition of `search --where` may mention.
+
     \b
     Example:
       colindex info wiki.colindex
@@ -58,11 +60,18 @@ def command(index: Path | None, system: bool, memory: str, format_: str) -> None
 
 
 def _index_facts(path: Path, memory: str) -> dict[str, object]:
+    from colindex.filters import columns
     from colindex.index import Index
+    from colindex.storage.segments import metadata_table
 
     with Index.open(path, memory=memory) as index:
-        encoder = index.manifest.encoder
-        return {"path": str(path), **index.stats().as_dict(), "encoder": None if encoder is None else dict(encoder)}
+        manifest = index.manifest
+        return {
+            "path": str(path),
+            **index.stats().as_dict(),
+            "encoder": None if manifest.encoder is None else dict(manifest.encoder),
+            "columns": columns(metadata_table(path, info) for info in manifest.segments),
+        }
 
 
 def _system_facts() -> dict[str, object]:

@@ -62,9 +62,9 @@ class Extent:
 def command(index: Path, query: str, id_: str, extent: Extent, options: OpenOptions, format_: str) -> None:
     """Show why document ID gets its score for QUERY, token by token.
 
-    With - for QUERY, for each query on standard input, as `search` reads them. Each query token is shown with the document
-    token that it is most similar to, its share of the score, and what quantization did to it. The text is highlighted: what
-    contributes is underlined and carries the number of its query token.
+    With - for QUERY, for each query on standard input, as `search` reads them. Each query token is shown with the
+    document token that it is most similar to, its share of the score, and what quantization did to it. The text is
+    highlighted: what contributes is underlined and carries the number of its query token.
 
     \b
     Example:

@@ -57,6 +57,12 @@ The same rows in three formats.
 - `trec`: `query Q0 document rank score colindex`, as trec_eval and its relatives read it. Blanks separate its columns,
   so a blank inside an id is percent-encoded (`a b` becomes `a%20b`), and a note on stderr says how many.
 
+`--where` takes an SQL expression, which SQLite evaluates for each document before any is scored; a document for which it is
+NULL is not returned. Beside comparisons there are `LIKE`, `IN`, `BETWEEN`, `CASE`, and functions of text, numbers, dates and
+JSON. Names that are no plain words stand in "double quotes", texts in 'single' ones. Lists and objects are JSON text:
+`author ->> '$.name' = 'Ann'`, `EXISTS (SELECT 1 FROM json_each(tags) WHERE value = 'news')`. `true` and `false` are 1 and 0.
+Text is never equal to a number, and greater than any: `CAST(year AS INTEGER) >= 2020` where years are text, as from .csv.
+
 `--stats` writes one JSON object a query to stderr: the seconds of each stage, candidates, bytes read, cache hits.
 
 ## Results of `inspect`

@@ -32,23 +32,28 @@ _BATCH = 64
 @index_argument
 @click.argument("query")
 @search_options(k=10)
+@click.option("--where", metavar="CONDITION", help="Only documents whose metadata meet an SQL expression.")
 @format_option(*HIT_FORMATS)
 @click.option("--stats", is_flag=True, help="Write what each search did to stderr, as JSON.")
-def command(index: Path, query: str, options: SearchOptions, format_: str, stats: bool) -> None:
+def command(index: Path, query: str, options: SearchOptions, where: str | None, format_: str, stats: bool) -> None:
     """Search an index for QUERY, or for each query on standard input (-).
 
     Standard input holds one query a line: plain text (numbered by line), `id<TAB>text`, or JSON objects with `_id` and
     `text`; the first line decides which. In trec format, blanks inside ids are percent-encoded.
 
+    CONDITION may mention `id`, `title` and the keys of metadata, which `colindex info` lists. Values of .csv and .tsv
+    are text, to be compared with text: year >= '2020'.
+
     \b
     Example:
       colindex search wiki.colindex "who wrote Dune?"
+      colindex search wiki.colindex "who wrote Dune?" --where "year >= 2020 AND lang = 'en'"
       colindex search wiki.colindex - -k 100 --format trec < queries.tsv > run.trec
     """
     queries = asked_queries(query)
     with open_index(index, options) as opened:
         encoded = 0
-        for asked, hits in results(opened, queries, options, stats=stats):
+        for asked, hits in results(opened, queries, options, where, stats=stats):
             HIT_FORMATS[format_](asked, hits)
             encoded += sum(trec_id(hit.id) != hit.id for hit in hits)
     if format_ == "trec" and encoded:
@@ -76,16 +81,17 @@ def asked_queries(query: str) -> Iterable[Query]:
 
 
 def results(
-    index: Index, queries: Iterable[Query], options: SearchOptions, *, stats: bool
+    index: Index, queries: Iterable[Query], options: SearchOptions, where: str | None = None, *, stats: bool
 ) -> Iterator[tuple[Query, list[Hit]]]:
     """Each query with its hits, in order."""
     if stats:
         for query in queries:
-            hits, spent = index.search_with_stats(query.text, k=options.k, params=options.params)
+            hits, spent = index.search_with_stats(query.text, k=options.k, params=options.params, where=where)
             yield query, hits
             write_stats(query, spent)
         return
     waiting = iter(queries)
     while batch := list(itertools.islice(waiting, 1 if sys.stdin.isatty() else _BATCH)):
-        results = index.search_batch([query.text for query in batch], k=options.k, params=options.params)
+        texts = [query.text for query in batch]
+        results = index.search_batch(texts, k=options.k, params=options.params, where=where)
         yield from zip(batch, results, strict=True)

@@ -35,7 +35,7 @@ from colindex.staging import Staging, State
 from colindex.storage.catalog import Catalog
 from colindex.storage.directory import remove_tree, require_space
 from colindex.storage.layout import codebook_path
-from colindex.storage.lock import LOCK_NAME, WriterLock
+from colindex.storage.lock import LOCK_NAME, WriterLock, read_only_is_said
 from colindex.storage.manifest import Manifest
 from colindex.storage.plain import read_arrays, write_arrays
 
@@ -69,6 +69,7 @@ def build(path: Path, source: Source, params: BuildParams, *, resume: bool, repo
         ParameterError: resuming with other settings.
         DiskSpaceError: the disk is too small.
         IndexLockedError: another process is building here.
+        IndexReadOnlyError: this process may not write there.
     """
     staging = Staging.of(path)
     resumed = _prepare(path, staging, resume)
@@ -104,7 +105,8 @@ def _prepare(path: Path, staging: Staging, resume: bool) -> bool:
     }  # all that there is of a build that was killed before it had noted anything
     if path.exists() and (not path.is_dir() or any(child.name not in begun for child in path.iterdir())):
         raise IndexExistsError(f"{path}: expected a new folder, but it exists already; delete it or choose another.")
-    path.mkdir(parents=True, exist_ok=True)
+    with read_only_is_said(path):
+        path.mkdir(parents=True, exist_ok=True)
     return False
 
 
@@ -182,8 +184,16 @@ def _encode(path: Path, source: Source, staging: Staging, state: State, codebook
     require_space(path, needed, "the segments of the index")
     done = sum(info.documents for info in state.sealed)
     with _timed(seconds, "encode"):
-        following = {"first_chunk": state.next_chunk, "first_segment": len(state.sealed) + 1}
-        for step in write_segments(path, source, spool, codebook, state.params, **following):
+        steps = write_segments(
+            path,
+            source,
+            spool,
+            codebook,
+            state.params,
+            first_chunk=state.next_chunk,
+            first_segment=len(state.sealed) + 1,
+        )
+        for step in steps:
             done += step.documents
             report(Progress("encode", done, state.documents))
             if step.sealed is not None:

@@ -3,10 +3,11 @@
 Adding (and upserting, which replaces)
 1. *Ingest*: read every document once into a spool beside the index, checking content and ids before any costly work.
 2. *Locate*: look each id up. One that is there is an error, or with `replace` a document to be deleted in the same commit.
-3. *Look*: get the vectors, pooled; keep them in the spool; measure how far they lie from what the codebook was learned from.
-4. *Expand*: give new kinds of tokens centroids of their own, behind the ones that there are: old segments stay as they are.
-5. *Encode*: code the vectors into new segments.
-6. *Commit*: name the new segments, the codebook and the tombstones in one catalog transaction.
+3. *Expand*: where the index has become large for its centroids, learn more of them from what is added, behind the ones that there
+   are (`colindex.growth`): old segments stay as they are.
+4. *Encode*: get the vectors, pooled, code them into new segments, and measure how far they lie from what the codebook was learned
+   from (`colindex.drift`).
+5. *Commit*: name the new segments, the codebook and the tombstones in one catalog transaction.
 
 Deleting
 1. *Locate* each id; one that is not there is an error, unless `missing_ok`.
@@ -24,21 +25,31 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from colindex.codebook import Codebook
-from colindex.errors import DocumentNotFoundError, DuplicateIdError, EncoderMismatchError, IndexLockedError
+from colindex.drift import Drift
+from colindex.errors import (
+    DiskSpaceError,
+    DocumentNotFoundError,
+    DuplicateIdError,
+    EncoderMismatchError,
+    IndexLockedError,
+    IndexReadOnlyError,
+)
 from colindex.fingerprint import fingerprint_difference
+from colindex.growth import grown
 from colindex.progress import Progress, Report, silent
 from colindex.segmenting import BESIDE_THE_RECORD, write_segments
 from colindex.sources import Ingested, Source
 from colindex.spool import Spool
 from colindex.storage.catalog import Catalog
 from colindex.storage.directory import remove_tree, require_space
-from colindex.storage.layout import codebook_path
+from colindex.storage.layout import codebook_path, next_codebook
 from colindex.storage.lock import WriterLock
 from colindex.storage.manifest import Manifest
 from colindex.storage.pins import remove_strays
-from colindex.storage.plain import read_arrays
+from colindex.storage.plain import read_arrays, write_arrays
 from colindex.storage.segments import SegmentInfo
 from colindex.storage.tombstones import Tombstones, read_tombstones, write_tombstones
 
@@ -69,6 +80,10 @@ class ChangeReport:
     """Stored vectors that were written; in a dry run of texts an estimate."""
     bytes: int = 0
     """Bytes of the files that were written; in a dry run an estimate."""
+    centroids: int = 0
+    """Centroids that were learned from what was added."""
+    advice: str | None = None
+    """What to do about what was added lying far from what the codebook was learned from; None where nothing is to be done."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Time of each stage."""
     dry_run: bool = False
@@ -83,7 +98,7 @@ def add(
         DuplicateIdError: an id is in the index, unless `replace`, or comes twice.
         EncoderMismatchError: the index was built by another encoder, or from vectors.
         CorpusError, InputError, InvalidIdError, VectorError: bad documents.
-        DiskSpaceError, IndexLockedError, IndexNotFoundError, IndexNotBuiltError, CorruptIndexError
+        DiskSpaceError, IndexLockedError, IndexReadOnlyError, IndexNotFoundError, IndexNotBuiltError, CorruptIndexError
     """
     seconds: dict[str, float] = {}
     with writing(path) as catalog, _spool(path) as spool:
@@ -98,13 +113,17 @@ def add(
         require_space(path, needed, "adding these documents")
         if dry_run:
             return _foreseen(manifest, ingested, replaced, needed, seconds)
+        with _timed(seconds, "expand"):
+            expanded, codebook_files = _expanded(path, manifest, source, spool, codebook, ingested, progress)
         with _timed(seconds, "encode"):
-            segments = _segments(path, manifest, source, spool, codebook, ingested, progress)
+            segments, drift = _segments(path, manifest, source, spool, expanded, ingested, progress)
         with _timed(seconds, "commit"):
             following = manifest.next(
                 segments=(*manifest.segments, *segments),
                 next_segment=manifest.next_segment + len(segments),
                 tombstones=_tombstones(path, manifest, replaced),
+                drift=drift.to_json(),
+                **codebook_files,
             )
             catalog.commit(following, _new_ids(spool, segments))
     progress(Progress("commit", ingested.documents, ingested.documents))
@@ -116,6 +135,8 @@ def add(
         replaced=count,
         tokens=sum(info.tokens for info in segments),
         bytes=sum(info.bytes for info in segments),
+        centroids=len(expanded.centroids) - len(codebook.centroids),
+        advice=drift.advice(),
         seconds=seconds,
     )
 
@@ -126,7 +147,7 @@ def delete(path: Path, ids: Iterable[str], *, missing_ok: bool = False, dry_run:
     Raises:
         DocumentNotFoundError: an id is not in the index, unless `missing_ok`.
         InvalidIdError: an id that no index can hold.
-        DiskSpaceError, IndexLockedError, IndexNotFoundError, IndexNotBuiltError, CorruptIndexError
+        DiskSpaceError, IndexLockedError, IndexReadOnlyError, IndexNotFoundError, IndexNotBuiltError, CorruptIndexError
     """
     seconds: dict[str, float] = {}
     with writing(path) as catalog:
@@ -176,7 +197,7 @@ def writing(path: Path) -> Iterator[Catalog]:
 
 def tidy(path: Path) -> None:
     """Remove what only earlier generations name and no reader holds any more, unless somebody is writing."""
-    with suppress(IndexLockedError), writing(path):
+    with suppress(DiskSpaceError, IndexLockedError, IndexReadOnlyError), writing(path):
         pass
 
 
@@ -228,6 +249,32 @@ def _located(path: Path, catalog: Catalog, spool: Spool, *, replace: bool) -> Pl
     return places
 
 
+def _expanded(
+    path: Path,
+    manifest: Manifest,
+    source: Source,
+    spool: Spool,
+    codebook: Codebook,
+    ingested: Ingested,
+    progress: Report,
+) -> tuple[Codebook, dict[str, Any]]:
+    """Step 3: the codebook to code with, and what the manifest says of it if it is a new one."""
+    expanded = grown(
+        source,
+        spool,
+        codebook,
+        documents=ingested.documents,
+        before=manifest.tokens,
+        added=ingested.tokens,
+        report=progress,
+    )
+    if expanded is codebook:
+        return codebook, {}
+    name = next_codebook(manifest.codebook)
+    files = write_arrays(codebook_path(path, name), *expanded.to_arrays())
+    return expanded, {"codebook": name, "codebook_files": files}
+
+
 def _segments(
     path: Path,
     manifest: Manifest,
@@ -236,15 +283,18 @@ def _segments(
     codebook: Codebook,
     ingested: Ingested,
     progress: Report,
-) -> list[SegmentInfo]:
-    """Step 5."""
+) -> tuple[list[SegmentInfo], Drift]:
+    """Step 4: the new segments, and the drift of everything that was added since the codebook was trained."""
     sealed, done = [], 0
-    for step in write_segments(path, source, spool, codebook, source.params, first_segment=manifest.next_segment):
+    drift = Drift.none(codebook) if manifest.drift is None else Drift.from_json(manifest.drift)
+    number = manifest.next_segment
+    for step in write_segments(path, source, spool, codebook, source.params, first_segment=number, drifting=True):
         done += step.documents
+        drift = drift if step.drift is None else drift.merged(step.drift)
         progress(Progress("encode", done, ingested.documents))
         if step.sealed is not None:
             sealed.append(step.sealed)
-    return sealed
+    return sealed, drift
 
 
 def _tombstones(path: Path, manifest: Manifest, places: Places) -> dict[str, Tombstones]:

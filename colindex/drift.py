@@ -42,6 +42,13 @@ class Drift:
     built_energy: float
     """Mean squared residual over mean squared length when the codebook was trained."""
 
+    @classmethod
+    def none(cls, codebook: Codebook) -> Drift:
+        """Of nothing, measured against a codebook's build."""
+        return cls(
+            tokens=0, unknown=0, squared_residuals=0.0, squared_lengths=0.0, built_energy=codebook.residual_energy
+        )
+
     @property
     def energy(self) -> float:
         """Mean squared residual over mean squared length of what was added."""

@@ -9,7 +9,7 @@ SQL's rules of NULL hold: a document for which the condition is NULL does not me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ def evaluate(segments: Sequence[SegmentReader], where: str) -> tuple[NDArray[np.
     if not isinstance(where, str):
         raise FilterError(f"where: expected an SQL expression as str, got {type(where).__name__}.")
     tables = [_table(segment) for segment in segments]
-    known = _union(tables)
+    known = columns(tables)
     names = frozenset(folded(name) for name in known)
     try:
         condition = Condition.parse(where)
@@ -48,13 +48,17 @@ def evaluate(segments: Sequence[SegmentReader], where: str) -> tuple[NDArray[np.
         raise FilterError(_explained(where, str(error), known)) from error
 
 
-def columns(segments: Sequence[SegmentReader]) -> tuple[str, ...]:
-    """What a condition may mention: `id`, `title`, and the keys of metadata; of segments without metadata nothing.
+def columns(tables: Iterable[MetadataTable | None]) -> tuple[str, ...]:
+    """What a condition may mention, of segments that have metadata: `id`, `title`, and the keys, each as it is spelled first.
 
     Raises:
         CorruptIndexError: a file of metadata has other bytes than were written.
     """
-    return _union([segment.metadata for segment in segments if segment.metadata is not None])
+    spelled: dict[str, str] = {}
+    for table in tables:
+        for name in () if table is None else table.columns():
+            spelled.setdefault(folded(name), name)
+    return tuple(spelled.values())
 
 
 def _table(segment: SegmentReader) -> MetadataTable:
@@ -64,15 +68,6 @@ def _table(segment: SegmentReader) -> MetadataTable:
             "without one; run `colindex compact --full` to give it one."
         )
     return segment.metadata
-
-
-def _union(tables: Sequence[MetadataTable]) -> tuple[str, ...]:
-    """The columns of all tables, each as it is spelled first."""
-    spelled: dict[str, str] = {}
-    for table in tables:
-        for name in table.columns():
-            spelled.setdefault(folded(name), name)
-    return tuple(spelled.values())
 
 
 def _explained(where: str, reason: str, known: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from colindex.codebook import Codebook
+from colindex.drift import Drift, measure
 from colindex.params import BuildParams, parse_bytes
 from colindex.sources import Source
 from colindex.spool import CHUNK_VECTOR_BYTES, Spool, decode_document, encode_document
@@ -35,6 +36,9 @@ CHUNK_CODING_BYTES = 5 * CHUNK_VECTOR_BYTES
 _MEMORY_SHARE = 4  # chunks being coded take a quarter of the memory
 
 
+_Code = tuple[CodedBatch, Drift | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Segmented:
     """What has been written once a chunk is in its segment."""
@@ -44,9 +48,11 @@ class Segmented:
     next_chunk: int
     sealed: SegmentInfo | None
     """The segment, if this chunk ended it."""
+    drift: Drift | None
+    """How far its vectors lie from what the codebook was learned from, if that was asked for."""
 
 
-def write_segments(
+def write_segments(  # noqa: PLR0913 - where from, where to, and how
     path: Path,
     source: Source,
     spool: Spool,
@@ -55,8 +61,11 @@ def write_segments(
     *,
     first_chunk: int = 0,
     first_segment: int,
+    drifting: bool = False,
 ) -> Iterator[Segmented]:
     """Write the spool's chunks from `first_chunk` on into segments numbered from `first_segment` on; each is durable when sealed.
+
+    With `drifting`, the drift of each chunk is measured.
 
     Raises:
         DiskSpaceError: the disk is full.
@@ -64,7 +73,7 @@ def write_segments(
     chunks, number = spool.chunk_count(), first_segment
     writer: SegmentWriter | None = None
     batches = ((chunk, source.tokens(spool, chunk)) for chunk in range(first_chunk, chunks))
-    for chunk, batch, coded in _coded(batches, codebook, params):
+    for chunk, batch, coded, drift in _coded(batches, codebook, params, drifting):
         writer = writer or _new_segment(path, number, codebook)
         _append(writer, batch, coded, _payloads(source, spool, chunk, batch))
         following = spool.document_count(chunk + 1) if chunk + 1 < chunks else 0
@@ -72,7 +81,7 @@ def write_segments(
         sealed = None
         if full or not following:
             sealed, writer, number = writer.seal(), None, number + 1
-        yield Segmented(len(batch.tokens), chunk + 1, sealed)
+        yield Segmented(len(batch.tokens), chunk + 1, sealed, drift)
 
 
 def thread_count(params: BuildParams) -> int:
@@ -81,8 +90,8 @@ def thread_count(params: BuildParams) -> int:
 
 
 def _coded(
-    batches: Iterator[tuple[int, PooledBatch]], codebook: Codebook, params: BuildParams
-) -> Iterator[tuple[int, PooledBatch, CodedBatch]]:
+    batches: Iterator[tuple[int, PooledBatch]], codebook: Codebook, params: BuildParams, drifting: bool
+) -> Iterator[tuple[int, PooledBatch, CodedBatch, Drift | None]]:
     """Chunks with their records, in order.
 
     Where kernels get in nobody's way, some chunks are coded while others are read, encoded or written: as many as there
@@ -91,14 +100,16 @@ def _coded(
     threads = thread_count(params)
     at_once = max(1, min(threads, parse_bytes(params.memory) // _MEMORY_SHARE // CHUNK_CODING_BYTES))
 
-    def code(batch: PooledBatch, threads: int) -> CodedBatch:
+    def code(batch: PooledBatch, threads: int) -> _Code:
         tokens = batch.tokens
-        return codebook.encode(codebook.project(tokens.vectors), tokens.offsets, tokens.token_ids, threads=threads)
+        projected = codebook.project(tokens.vectors)
+        coded = codebook.encode(projected, tokens.offsets, tokens.token_ids, threads=threads)
+        return coded, measure(codebook, projected, coded.centroids, tokens.token_ids) if drifting else None
 
     if not INDEPENDENT:
-        yield from ((number, batch, code(batch, threads)) for number, batch in batches)
+        yield from ((number, batch, *code(batch, threads)) for number, batch in batches)
         return
-    waiting: deque[tuple[int, PooledBatch, Future[CodedBatch]]] = deque()
+    waiting: deque[tuple[int, PooledBatch, Future[_Code]]] = deque()
     with ThreadPoolExecutor(at_once) as pool:
         try:
             for number, batch in batches:
@@ -112,8 +123,10 @@ def _coded(
                 future.cancel()
 
 
-def _finished(number: int, batch: PooledBatch, coded: Future[CodedBatch]) -> tuple[int, PooledBatch, CodedBatch]:
-    return number, batch, coded.result()
+def _finished(
+    number: int, batch: PooledBatch, code: Future[_Code]
+) -> tuple[int, PooledBatch, CodedBatch, Drift | None]:
+    return number, batch, *code.result()
 
 
 def _new_segment(path: Path, number: int, codebook: Codebook) -> SegmentWriter:

@@ -22,7 +22,7 @@ import struct
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -30,18 +30,19 @@ from typing import TYPE_CHECKING
 
 from colindex.storage import directory
 from colindex.storage.checksums import hash64
-from colindex.storage.directory import corrupt, disk_full, fsync_folder
+from colindex.storage.directory import corrupt, disk_full, free_bytes, fsync_folder
 from colindex.storage.entries import encode_id
-from colindex.storage.errors import IndexNotBuiltError, IndexNotFoundError, StorageError
+from colindex.storage.errors import DiskSpaceError, StorageError
+from colindex.storage.layout import not_built, require_index
 from colindex.storage.lmdb_guard import (
     DATA,
     RECORD,
+    allocate_lock_file,
     announce_commit,
     check_catalog_file,
     read_commit_record,
     write_commit_record,
 )
-from colindex.storage.lock import LOCK_NAME
 from colindex.storage.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ _GENERATION = struct.Struct(">Q")
 _CHECK_BYTES = 8
 _FIRST_MAP, _MAP_ROUND = 16 << 20, 1 << 20
 _KEPT_MANIFESTS = 2
+_FULL_BYTES = 1 << 20  # LMDB takes a write that a full disk cut short for an I/O error
 
 
 class Catalog:
@@ -80,15 +82,13 @@ class Catalog:
             FormatTooNewError: a newer colindex wrote it.
         """
         path = catalog_path(index_path)
-        _require_index(Path(index_path))
+        require_index(Path(index_path))
         if not (path / DATA).exists() and not (path / RECORD).exists():
-            raise _not_built(index_path)
+            raise not_built(index_path)
         catalog = cls(path, _share(path, create=False), writable=False)
-        try:
-            catalog.manifest()
-        except IndexNotBuiltError:
+        if catalog._manifest is None:
             catalog.close()
-            raise
+            raise not_built(index_path)
         return catalog
 
     @classmethod
@@ -139,7 +139,7 @@ class Catalog:
             IndexNotBuiltError: nothing was committed yet.
         """
         if self._manifest is None:
-            raise _not_built(self._path.parent)
+            raise not_built(self._path.parent)
         return self._manifest
 
     def is_latest(self) -> bool:
@@ -196,7 +196,7 @@ class Catalog:
         Raises:
             StorageError: the catalog was opened for reading, or the generation is not the next one.
             InvalidIdError: an id that cannot be stored.
-            OSError: the disk; the previous generation stays the latest, unless only `commit.json` could not be written.
+            OSError, DiskSpaceError: the disk; the last generation stays the latest, unless only the note of it cannot be written.
         """
         if not self._writable:
             raise StorageError(f"{self._path}: opened for reading; open it with Catalog.open_writer to commit.")
@@ -213,7 +213,10 @@ class Catalog:
         announce_commit(self._path)
         self._shared.write(places, removed, manifest.generation, manifest.to_json())
         self._manifest = manifest
-        write_commit_record(self._path, manifest.generation)
+        with suppress(
+            DiskSpaceError
+        ):  # the generation is there: readers look closer, and the next writer makes up the record
+            write_commit_record(self._path, manifest.generation)
 
     def _prepare(self, fresh: bool) -> None:
         """Make the databases of a new catalog; finish what a writer that ended after its commit left undone."""
@@ -304,7 +307,7 @@ class _Shared:
 
     def make_databases(self) -> None:
         """Make both databases in one transaction."""
-        with self.turn, self.environment.begin(write=True) as transaction:
+        with self.turn, _disk_errors_are_said(self.path), self.environment.begin(write=True) as transaction:
             for name in (_IDS, _MANIFESTS):
                 self.environment.open_db(name, txn=transaction)
 
@@ -315,9 +318,8 @@ class _Shared:
         with self.turn:
             while True:
                 try:
-                    return self._write_once(places, removed, generation, manifest)
-                except lmdb.DiskError as error:
-                    raise disk_full(self.path) from error
+                    with _disk_errors_are_said(self.path):
+                        return self._write_once(places, removed, generation, manifest)
                 except (lmdb.MapFullError, lmdb.MapResizedError):
                     size = max(self.environment.info()["map_size"] * 2, (self.path / DATA).stat().st_size * 2)
                     self.environment.set_mapsize(size)
@@ -389,12 +391,29 @@ def _open_environment(path: Path) -> lmdb.Environment:
     import lmdb
 
     writable = os.access(path, os.W_OK)
+    if writable:
+        allocate_lock_file(path)
     size = (path / DATA).stat().st_size if (path / DATA).exists() else 0
     map_size = max(_FIRST_MAP, -(-2 * size // _MAP_ROUND) * _MAP_ROUND)
-    try:
+    with _disk_errors_are_said(path):
         return lmdb.open(str(path), map_size=map_size, max_dbs=8, readonly=not writable, lock=writable)
+
+
+@contextmanager
+def _disk_errors_are_said(path: Path) -> Iterator[None]:
+    """What LMDB says of the disk becomes an error of ours; that its map is too small is for the caller."""
+    import lmdb
+
+    try:
+        yield
+    except (lmdb.MapFullError, lmdb.MapResizedError):
+        raise
     except lmdb.Error as error:
-        raise StorageError(f"{path}: LMDB cannot open it: {error}.") from error
+        if isinstance(error, lmdb.DiskError) or free_bytes(path) < _FULL_BYTES:
+            raise disk_full(path / DATA) from error
+        raise StorageError(
+            f"{path / DATA}: LMDB cannot open or write it: {error}. Check the disk (dmesg), then run the command again."
+        ) from error
 
 
 def _let_go(shared: _Shared) -> None:
@@ -418,20 +437,3 @@ def _sealed(key: bytes, content: bytes) -> bytes:
 
 def _check(key: bytes, content: bytes) -> bytes:
     return hash64(key + content).to_bytes(_CHECK_BYTES, "little")
-
-
-def _require_index(index_path: Path) -> None:
-    """Tell a folder that is no index from one whose build has begun."""
-    if not index_path.is_dir():
-        raise IndexNotFoundError(f"{index_path}: expected the folder of an index, got none; check the path.")
-    if not catalog_path(index_path).is_dir() and not (index_path / LOCK_NAME).exists():
-        raise IndexNotFoundError(
-            f"{index_path}: expected the folder of an index, got one without catalog.lmdb; check the path."
-        )
-
-
-def _not_built(index_path: Path) -> IndexNotBuiltError:
-    return IndexNotBuiltError(
-        f"{index_path}: no index yet: a build has begun here, but nothing was committed; wait for it, or continue it "
-        "with `colindex build --resume`."
-    )

@@ -18,12 +18,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from colindex.storage.lmdb_guard import DATA, RECORD
+from colindex.storage.errors import IndexNotBuiltError, IndexNotFoundError
+from colindex.storage.lmdb_guard import DATA, LOCK_FILE, RECORD
 from colindex.storage.lock import LOCK_NAME
 from colindex.storage.manifest import Manifest
 from colindex.storage.tombstones import FOLDER as TOMBSTONES
 
-__all__ = ["codebook_path", "stray_paths"]
+__all__ = ["codebook_path", "next_codebook", "not_built", "require_index", "stray_paths"]
 
 
 def codebook_path(index_path: Path, name: str) -> Path:
@@ -31,12 +32,17 @@ def codebook_path(index_path: Path, name: str) -> Path:
     return Path(index_path, f"{name}.zarr")
 
 
+def next_codebook(name: str) -> str:
+    """The name of the codebook after one, such as `codebook-000002`."""
+    return f"codebook-{int(name.removeprefix('codebook-')) + 1:06d}"
+
+
 def stray_paths(index_path: Path, manifest: Manifest | None) -> list[Path]:
     """Files and folders of an index that its latest generation does not name, sorted.
 
     A folder appears once if all of it is stray; inside the segments and codebooks that are named, single files appear.
     """
-    named = {LOCK_NAME} | {f"catalog.lmdb/{name}" for name in (DATA, RECORD, "lock.mdb")}
+    named = {LOCK_NAME} | {f"catalog.lmdb/{name}" for name in (DATA, LOCK_FILE, RECORD)}
     if manifest is not None:
         named |= {f"{manifest.codebook}.zarr/{name}" for name in manifest.codebook_files}
         for segment in manifest.segments:
@@ -62,3 +68,25 @@ def _strays(index_path: Path, named: set[str]) -> Iterator[str]:
                     pending.append(f"{name}/")
                 elif name not in named:
                     yield name
+
+
+def require_index(index_path: Path) -> None:
+    """Tell a folder that is no index from one whose build has begun.
+
+    Raises:
+        IndexNotFoundError: it is no index.
+    """
+    if not index_path.is_dir():
+        raise IndexNotFoundError(f"{index_path}: expected the folder of an index, got none; check the path.")
+    if not Path(index_path, "catalog.lmdb").is_dir() and not (index_path / LOCK_NAME).exists():
+        raise IndexNotFoundError(
+            f"{index_path}: expected the folder of an index, got one without catalog.lmdb; check the path."
+        )
+
+
+def not_built(index_path: Path) -> IndexNotBuiltError:
+    """The error of a folder whose build has begun and committed nothing yet."""
+    return IndexNotBuiltError(
+        f"{index_path}: no index yet: a build has begun here, but nothing was committed; wait for it, or continue it "
+        "with `colindex build --resume`."
+    )

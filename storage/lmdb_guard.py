@@ -21,6 +21,7 @@ A meta page (LMDB 0.9): page header of 16 bytes, magic 0xBEEFC0DE, ... transacti
 from __future__ import annotations
 
 import json
+import os
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -28,12 +29,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from colindex.storage.checksums import FileSum, file_sum, hash64
-from colindex.storage.directory import corrupt, write_file_durably
+from colindex.storage.directory import corrupt, full_disk_is_said, write_file_durably
 from colindex.storage.errors import CorruptIndexError
 from colindex.storage.lock import writer_is_active
 
 __all__ = [
     "CommitRecord",
+    "allocate_lock_file",
     "announce_commit",
     "check_catalog_file",
     "newest_transaction",
@@ -41,11 +43,12 @@ __all__ = [
     "write_commit_record",
 ]
 
-DATA, RECORD = "data.mdb", "commit.json"
+DATA, LOCK_FILE, RECORD = "data.mdb", "lock.mdb", "commit.json"
 
 _MAGIC = 0xBEEFC0DE
 _HEADERS = (16, 24)  # bytes of the page header in LMDB 0.9 and 1.0
 _PAGE_SIZE_AT, _TRANSACTION_AT, _META_BYTES = 24, 128, 136  # from the magic on
+_LOCK_BYTES = 8192  # of a table of 126 readers
 _RETRY_SECONDS, _PAUSE = 2.0, 0.05
 
 _Verifier = Callable[[Path], Sequence[str]]
@@ -109,6 +112,23 @@ def read_commit_record(folder: Path) -> CommitRecord | None:
     return record
 
 
+def allocate_lock_file(folder: Path) -> None:
+    """Give LMDB's table of readers its blocks: LMDB maps it, and a page that a full disk has no room for would be a SIGBUS.
+
+    To be called only while this process has no environment of the folder open: closing a descriptor of it drops LMDB's locks.
+
+    Raises:
+        DiskSpaceError: there is no room for it.
+    """
+    path = folder / LOCK_FILE
+    with full_disk_is_said(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            os.posix_fallocate(descriptor, 0, _LOCK_BYTES)
+        finally:
+            os.close(descriptor)
+
+
 def newest_transaction(data: Path) -> int:
     """The number of the last committed transaction in an LMDB file, from its two meta pages.
 
@@ -167,7 +187,11 @@ def _check_once(folder: Path, verify_structure: _Verifier, *, settled: bool) -> 
         return
     if newest != record.last_txnid:
         raise corrupt(folder / DATA, f"transaction {record.last_txnid} to be the last", newest)
-    if (got := file_sum(folder / DATA)) == record.file:
+    try:
+        got = file_sum(folder / DATA)
+    except OSError as error:
+        raise corrupt(folder / DATA, "a readable file", error.strerror or "an error") from error
+    if got == record.file:
         return
     if settled and record.committing:
         _check_structure(folder / DATA, verify_structure)

@@ -15,15 +15,18 @@ import json
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
 from colindex.storage.errors import IndexLockedError, IndexReadOnlyError
 
-__all__ = ["LOCK_NAME", "WriterLock", "writer_is_active"]
+__all__ = ["LOCK_NAME", "WriterLock", "read_only_is_said", "writer_is_active"]
 
 LOCK_NAME = "writer.lock"
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _ATTEMPTS, _PAUSE = 5, 0.02
 
 
@@ -65,19 +68,13 @@ class WriterLock:
                     ) from None
                 time.sleep(_PAUSE)
         self._descriptor = descriptor
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, _introduction(), 0)
+        with suppress(OSError):  # a full disk has no room for an introduction; the lock holds all the same
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, _introduction(), 0)
 
     def _opened(self) -> int:
-        try:
+        with read_only_is_said(self._path.parent):
             return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-                raise
-            raise IndexReadOnlyError(
-                f"{self._path.parent}: expected a folder that this process may write, got: {error.strerror}; searching "
-                "works as it is. To change the index, get the right to write its folder, or copy it to where you have it."
-            ) from error
 
     def release(self) -> None:
         """Let go of the lock; releasing twice does nothing."""
@@ -85,6 +82,24 @@ class WriterLock:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # a forked child may still hold a copy of the descriptor
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+@contextmanager
+def read_only_is_said(index_path: Path) -> Iterator[None]:
+    """While the folder of an index is made or locked, a refusal becomes the error that says what to do.
+
+    Raises:
+        IndexReadOnlyError: this process may not write there.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        raise IndexReadOnlyError(
+            f"{index_path}: expected a folder that this process may write, got: {error.strerror}. An index can be searched "
+            "there as it is; to change it, get the right to write, or copy it to where you have it."
+        ) from error
 
 
 def writer_is_active(index_path: Path) -> bool:

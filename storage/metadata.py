@@ -63,6 +63,8 @@ _FUNCTIONS = """
 """
 """What a condition may call. Left out: chance, settings, files, extensions, and what makes values out of nothing."""
 _ALLOWED = frozenset(_FUNCTIONS.split())
+_TAKEN = frozenset({KEY, TABLE, "id", "title", "true", "false"})
+_folded = lru_cache(2_000)(folded)
 _TABLES = frozenset({TABLE, "json_each", "json_tree"})
 
 
@@ -93,9 +95,7 @@ class MetadataWriter:
                 column = self._column(key)
                 if column is not None and row.get(column) is None:
                     row[column] = _as_sql(value)
-            names = ", ".join(_quoted(name) for name in row)
-            marks = ", ".join("?" * len(row))
-            self._connection.execute(f'INSERT INTO "{TABLE}" ({names}) VALUES ({marks})', list(row.values()))
+            self._connection.execute(_insertion(tuple(row)), tuple(row.values()))
         except (TypeError, ValueError) as error:
             raise StorageError(f"metadata of {id!r}: expected values that JSON can hold: {error}.") from error
         self._documents += 1
@@ -126,7 +126,8 @@ class _Columns:
     """Which key goes into which column.
 
     Keys that differ in the case of ASCII letters alone are one column to SQLite: it is named as the first of them was spelled.
-    The first 1,900 get one. None for `id` and `title`, which are the document's own, for names of colindex's own, and with a NUL.
+    The first 1,900 get one. None for `id` and `title`, which are the document's own, for names of colindex's own, for `true` and
+    `false`, which are values, and with a NUL.
     """
 
     def __init__(self) -> None:
@@ -134,12 +135,12 @@ class _Columns:
 
     def of(self, key: str) -> str | None:
         """The column of a key, if it has one."""
-        return self._names.get(folded(key))
+        return self._names.get(_folded(key))
 
     def new(self, key: str) -> str | None:
         """Give a key its column, unless it may not have one."""
         name = folded(key)
-        if name in (KEY, TABLE, "id", "title") or "\0" in key or len(self._names) == MAX_COLUMNS:
+        if name in _TAKEN or "\0" in key or len(self._names) == MAX_COLUMNS:
             return None
         self._names[name] = key
         return key
@@ -306,6 +307,12 @@ def _reasons(clock: _Clock) -> Iterator[None]:
         if code == sqlite3.SQLITE_INTERRUPT:  # only Ctrl-C makes the clock stop a statement before
             raise KeyboardInterrupt from error
         raise ConditionError(str(error)) from error
+
+
+@lru_cache(16)  # documents of a collection have the same keys, or one of a few sets of keys
+def _insertion(columns: tuple[str, ...]) -> str:
+    names, marks = ", ".join(map(_quoted, columns)), ", ".join("?" * len(columns))
+    return f'INSERT INTO "{TABLE}" ({names}) VALUES ({marks})'
 
 
 def _as_sql(value: object) -> object:

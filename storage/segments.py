@@ -30,7 +30,16 @@ from colindex.storage.metadata import METADATA_FILE, MetadataTable
 from colindex.storage.plain import read_plain, within
 from colindex.storage.shards import ShardFile, find_shards
 
-__all__ = ["COLUMNS", "MAX_DOCUMENTS", "PARTS", "Inspection", "SegmentInfo", "SegmentReader", "segment_path"]
+__all__ = [
+    "COLUMNS",
+    "MAX_DOCUMENTS",
+    "PARTS",
+    "Inspection",
+    "SegmentInfo",
+    "SegmentReader",
+    "metadata_table",
+    "segment_path",
+]
 
 MAX_DOCUMENTS = 65_536
 """Documents of a segment: their numbers are uint16 in postings."""
@@ -123,10 +132,8 @@ class SegmentReader:
         self._check_shapes()
         self._ids = EntryReader(self.path / "ids", info.documents)
         self._documents = EntryReader(self.path / "documents", info.documents)
-        self.metadata: MetadataTable | None = None
+        self.metadata = metadata_table(index_path, info)
         """For conditions on metadata; None in segments that were written by a colindex without them."""
-        if METADATA_FILE in info.files:
-            self.metadata = MetadataTable(self.path / METADATA_FILE, info.files[METADATA_FILE], info.documents)
 
     @property
     def resident_bytes(self) -> dict[str, int]:
@@ -235,6 +242,14 @@ class SegmentReader:
 def segment_path(index_path: Path, name: str) -> Path:
     """The folder of a segment."""
     return Path(index_path, "segments", f"{name}.zarr")
+
+
+def metadata_table(index_path: Path, info: SegmentInfo) -> MetadataTable | None:
+    """The metadata of a segment, which can be asked without the rest of it; None where an older colindex wrote it."""
+    if METADATA_FILE not in info.files:
+        return None
+    path = segment_path(index_path, info.name) / METADATA_FILE
+    return MetadataTable(path, info.files[METADATA_FILE], info.documents)
 
 
 def _count(value: object) -> int:

@@ -14,6 +14,7 @@ import pytest
 
 from colindex import BuildParams, Document, Index, SearchParams, TokenBatch
 from colindex.change import add, delete
+from colindex.drift import Drift
 from colindex.errors import (
     CorpusError,
     DocumentNotFoundError,
@@ -268,6 +269,49 @@ def test_ids_restrict_a_search(folder: Path) -> None:
                 )
         assert index.search("amber", ids=[]) == []
         assert index.search_batch(["amber", "rare4"], 1, ids=["doc-4"])[1][0].id == "doc-4"
+
+
+def test_an_index_that_grows_gets_centroids_and_keeps_its_scores(folder: Path, tmp_path: Path) -> None:
+    words = [f"fresh{number}" for number in range(40)]
+    new = [Document(id=f"new-{number}", text=" ".join(words[number % 30 : number % 30 + 10])) for number in range(200)]
+    with opened(folder) as index:
+        before, centroids = scores(index), index.stats().centroids
+        report = index.add(new)
+        assert report.centroids == index.stats().centroids - centroids > 0
+        assert index.manifest.codebook == "codebook-000002"
+        for old, grown in zip(before, scores(index), strict=True):
+            found = {id_: score for id_, score in grown.items() if id_ in old}
+            assert found == {id_: old[id_] for id_ in found}, "no old record changed, nor what it decodes to"
+        hits = index.search("fresh3 fresh4 fresh5", 10, params=SearchParams(exact=False))
+        assert all(hit.score == pytest.approx(3, abs=0.1) for hit in hits)
+        index.delete(["new-3"])
+        index.add([Document(id="one", text="amber")])
+        assert index.manifest.codebook == "codebook-000002", "one document is no reason for a new codebook"
+        drift = Drift.from_json(index.manifest.drift or {})
+        assert drift.tokens == report.tokens + 1
+        assert not (folder / "codebook-000001.zarr").exists()
+    assert verify_index(folder) == []
+
+
+def test_what_lies_far_from_the_build_is_told(tmp_path: Path) -> None:
+    alike, different = (_noisy(200, spread) for spread in (0.02, 1.0))
+    Index.build_from_vectors(tmp_path / "index", [alike], BuildParams(bits=2, centroids=16))
+    with Index.open(tmp_path / "index") as index:
+        assert (
+            index.add_vectors([replace(_noisy(20, 0.02, seed=1), ids=tuple(f"a{n}" for n in range(20)))]).advice is None
+        )
+        advice = index.add_vectors([replace(different, ids=tuple(f"b{n}" for n in range(200)))]).advice
+        assert advice is not None
+        assert "compact --retrain" in advice
+        assert index.stats().centroids == 16, "a number that was asked for stays"
+
+
+def _noisy(count: int, spread: float, seed: int = 0) -> TokenBatch:
+    """Documents of four unit vectors each, around one of eight directions."""
+    rng = np.random.default_rng(seed)
+    arrays = [np.eye(8, 16)[rng.integers(0, 8, 4)] + spread * rng.standard_normal((4, 16)) for _ in range(count)]
+    arrays = [(array / np.linalg.norm(array, axis=1, keepdims=True)).astype(np.float32) for array in arrays]
+    return TokenBatch.from_arrays([str(number) for number in range(count)], arrays)
 
 
 def _answers_in_child(index: Index, answers: multiprocessing.Queue) -> None:  # type: ignore[type-arg]

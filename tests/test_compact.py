@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,13 +17,13 @@ from colindex import BuildParams, Document, Index, SearchParams, TokenBatch
 from colindex.compact import compact
 from colindex.errors import CorruptIndexError, DiskSpaceError, IndexLockedError, IndexNotFoundError
 from colindex.progress import Progress
-from colindex.storage import directory, scanning
+from colindex.storage import scanning
 from colindex.storage.catalog import Catalog
 from colindex.storage.layout import stray_paths
 from colindex.storage.lock import WriterLock
 from colindex.storage.segments import SegmentReader, segment_path
 from colindex.storage.verify import verify_index
-from tests.faults import Failure, FaultyOperations
+from tests.faults import Failure, FaultyOperations, using
 from tests.words import WordEncoder, batches, documents
 
 QUERIES = ["amber cedar", "title3 zephyr rare45", "new3 harbor"]
@@ -327,29 +326,24 @@ class FullDisk(FaultyOperations):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
 
 
-def with_operations(monkeypatch: pytest.MonkeyPatch, operations: FaultyOperations, act: Callable[[], object]) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(directory, "operations", operations)
-        act()
-
-
-def test_a_disk_that_fills_up_leaves_the_index(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_leaves_the_index(plain: Path) -> None:
     with opened(plain) as index:
         before = answers(index)
     for at in (1, 20, 40):
-        with pytest.raises((DiskSpaceError, Failure)):
-            with_operations(monkeypatch, FullDisk(at, torn=True, dead=True), lambda: compact(plain))
+        with using(FullDisk(at, torn=True, dead=True)), pytest.raises((DiskSpaceError, Failure)):
+            compact(plain)
         with opened(plain) as index:
             assert answers(index) == before
 
 
-def test_killed_at_any_step_the_index_is_the_last_generation(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_at_any_step_the_index_is_the_last_generation(plain: Path) -> None:
     """Every ninth write, fsync, rename or commit is torn, and nothing happens after it."""
     before, stored, at = ids_and_scores(plain), contents(plain), 0
     while True:
         operations = FaultyOperations(at, torn=True, dead=True)
         try:
-            with_operations(monkeypatch, operations, lambda: compact(plain, full=True))
+            with using(operations):
+                compact(plain, full=True)
         except Failure:
             assert ids_and_scores(plain) == before
         else:

@@ -2,7 +2,7 @@
 
 1. The model is a dictionary from id to document and to the scores that the index gave it when it was new.
 2. A new document's scores are its exact MaxSim scores, but for what coding loses; from then on they never change by a bit,
-   whatever is added or deleted around it.
+   whatever is added, deleted or compacted around it.
 3. A crash is an operation on a disk that fails, or tears a write, at some step, and at all that follow: afterwards the index is
    as before it or as after it, to the handle that was open and to one that is opened then.
 4. A second handle stays at its generation until it is told to move.
@@ -171,6 +171,12 @@ class Life(RuleBasedStateMachine):
         assert self.index.delete(ids, missing_ok=True).deleted == len(ids) - len(missing)
         self.model = checked(self.index, without(self.model, ids))
 
+    @rule(full=st.booleans())
+    def compact(self, full: bool) -> None:
+        self.index.compact(full=full)
+        checked(self.index, self.model)
+        assert not full or self.index.stats().deleted == 0
+
     @rule(new=documents, step=steps, torn=st.booleans())
     def crash_of_an_upsert(self, new: Sequence[Document], step: tuple[Sequence[str], int], torn: bool) -> None:
         self.crash(lambda: self.index.upsert(new), with_these(self.model, new), step, torn)
@@ -178,6 +184,10 @@ class Life(RuleBasedStateMachine):
     @rule(ids=some_ids, step=steps, torn=st.booleans())
     def crash_of_a_delete(self, ids: Sequence[str], step: tuple[Sequence[str], int], torn: bool) -> None:
         self.crash(lambda: self.index.delete(ids, missing_ok=True), without(self.model, ids), step, torn)
+
+    @rule(full=st.booleans(), step=steps, torn=st.booleans())
+    def crash_of_a_compaction(self, full: bool, step: tuple[Sequence[str], int], torn: bool) -> None:
+        self.crash(lambda: self.index.compact(full=full), self.model, step, torn)
 
     def crash(self, act: Callable[[], object], after: Model, step: tuple[Sequence[str], int], torn: bool) -> None:
         generation = self.index.manifest.generation

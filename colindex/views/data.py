@@ -1,6 +1,6 @@
 """A match as plain values that JSON holds.
 
-{"id", "score", "exact_score",            exact_score: null without the encoder, or where there is no stored vector
+{"id", "score", "exact_score",            null where there is no stored vector; exact_score also without the encoder
  "query", "query_tokens": [text, ...],    query: null where it came as vectors
  "document": {"id", "title", "text", "metadata"},
  "content": text,                         what the encoder saw and spans point into

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["decimal", "hundredths", "percent", "sign", "signed"]
+__all__ = ["counts", "decimal", "hundredths", "percent", "sign", "signed"]
+
+
+def counts(tokens: int, vectors: int) -> str:
+    """How many tokens a document has, and how many vectors stand for them.
+
+    >>> counts(1, 1), counts(1_200, 600)
+    ('1 token', '1,200 tokens, pooled into 600 stored vectors')
+    """
+    text = f"{tokens:,} token{'' if tokens == 1 else 's'}"
+    return text if tokens == vectors else f"{text}, pooled into {vectors:,} stored vector{'' if vectors == 1 else 's'}"
 
 
 def decimal(value: float) -> str:
@@ -37,12 +47,13 @@ def sign(value: float) -> str:
 def hundredths(value: float) -> str:
     """Two digits, for the narrow cells of a heatmap.
 
-    >>> hundredths(0.25), hundredths(-0.05), hundredths(12.34)
-    ('.25', '−.05', '12.3')
+    >>> hundredths(0.25), hundredths(-0.05), hundredths(0.999), hundredths(12.34)
+    ('.25', '−.05', '1.00', '12.3')
     """
-    if abs(value) >= 0.995:
+    if abs(value) >= 9.995:
         return _with_minus(f"{value:.3g}")
-    return _with_minus(f"{value:.2f}").replace("0.", ".", 1)
+    text = f"{value:.2f}"
+    return _with_minus(text.replace("0.", ".", 1) if abs(value) < 0.995 else text)
 
 
 def percent(share: float) -> str:

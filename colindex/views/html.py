@@ -66,7 +66,7 @@ def _match_view(match: Match) -> dict[str, Any]:
         "score": decimal(match.score),
         "hint": _HINT if table else "There is nothing to match.",
         "side": sheet.side(match, shown),
-        "scale": sheet.legend(shown, float(shares(match).max(initial=0.0))),
+        "scale": sheet.legend(shown, float(shares(match).max(initial=0.0))) if table else None,
         "rows": view_rows,
         "exact": decimal(exact) if exact is not None and match.similarities.shape[1] else "",
         "difference": signed(match.score - exact) if exact is not None else "",

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from colindex.match import Match
-from colindex.views.figures import decimal, hundredths, percent, sign, signed
+from colindex.views.figures import counts, decimal, hundredths, percent, sign, signed
 from colindex.views.grid import Scale, columns, query_rows, scale, shares, strongest
 from colindex.views.pieces import Piece, contents, pieces, unplaced
 from colindex.views.rows import Row
@@ -68,7 +68,7 @@ def side(match: Match, shown: Scale, label: str | None = None) -> dict[str, Any]
     cut = len(kept) < match.similarities.shape[1]
     return {
         "label": label,
-        "facts": _facts(match),
+        "facts": counts(len(match.stored), match.similarities.shape[1]),
         "text": bool(text),
         "title": [paint.piece(piece) for piece in text if piece.title],
         "body": [paint.piece(piece) for piece in text if not piece.title and piece.indexed],
@@ -191,13 +191,6 @@ def _name(match: Match, stored: int) -> str:
     """A short name of a stored vector."""
     names = list(dict.fromkeys(contents(match, stored)))
     return names[0] if len(names) == 1 else f"{names[0]} · {names[1]}" + (" · …" if len(names) > 2 else "")
-
-
-def _facts(match: Match) -> str:
-    tokens, vectors = len(match.stored), match.similarities.shape[1]
-    if tokens == vectors:
-        return f"{tokens:,} {'token' if tokens == 1 else 'tokens'}"
-    return f"{tokens:,} tokens, pooled into {vectors:,} stored vectors"
 
 
 def _notes(match: Match, text: tuple[Piece, ...], kept: int | None) -> list[str]:

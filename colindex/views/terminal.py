@@ -18,7 +18,7 @@ from rich.text import Text
 from colindex.match import Match
 from colindex.views.characters import line, screen
 from colindex.views.comparison import Comparison, Pair
-from colindex.views.figures import decimal, hundredths, percent, sign, signed
+from colindex.views.figures import counts, decimal, hundredths, percent, sign, signed
 from colindex.views.grid import Scale, scale, strongest
 from colindex.views.pieces import Piece, contents, pieces, unplaced
 from colindex.views.rows import Row, rows
@@ -67,7 +67,7 @@ def _heading(match: Match) -> Text:
         text.append(f"  {decimal(match.exact_score)} before quantization, {signed(difference)}", "none")
     tokens, vectors = len(match.stored), match.similarities.shape[1]
     if tokens != vectors:
-        text.append(f"  {tokens:,} tokens, pooled into {vectors:,} stored vectors", "none")
+        text.append(f"  {counts(tokens, vectors)}", "none")
     return text
 
 

@@ -53,7 +53,7 @@ def test_add_makes_documents_found_and_says_what_it_did(run: Run, index: Path) -
     result = run("add", index, "-", stdin=NEW)
     assert (result.exit_code, result.stderr) == (0, "")
     facts = table(result)
-    expected = {"added": "2", "replaced": "0", "tokens": "3", "documents": "122", "generation": "2"}
+    expected = {"added": "2", "replaced": "0", "tokens": "3", "centroids": "0", "documents": "122", "generation": "2"}
     assert expected.items() <= facts.items()
     assert facts["bytes"].endswith(("B", "KiB"))
     assert float(facts["seconds"]) >= 0

@@ -23,7 +23,8 @@ def test_info_as_json(run: Run, index_path: Path) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     facts = json.loads(result.stdout)
     with Index.open(index_path) as index:
-        assert facts == {"path": str(index_path), **index.stats().as_dict(), "encoder": index.manifest.encoder}
+        stats, encoder = index.stats().as_dict(), index.manifest.encoder
+    assert facts == {"path": str(index_path), **stats, "encoder": encoder, "columns": ["id", "title", "number"]}
     assert facts["documents"] == 120
     assert facts["budget"] == 512 * 2**20
 
@@ -36,6 +37,7 @@ def test_info_as_table(run: Run, index_path: Path) -> None:
     assert facts["disk.records"].endswith(" KiB")
     assert facts["cache.misses"] == "0"
     assert facts["encoder.dim"] == "16"
+    assert facts["columns"] == "id, title, number"
 
 
 def test_info_of_an_index_of_vectors(run: Run, tmp_path: Path) -> None:

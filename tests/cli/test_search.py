@@ -67,6 +67,23 @@ def test_a_run_file_is_read_by_trec_tools(run: Run, index_path: Path, tmp_path: 
     assert all(line.split()[5] == "colindex" for line in result.stdout.splitlines())
 
 
+@pytest.mark.parametrize("more", [[], ["--stats"], ["--exact"]])
+def test_a_condition_on_metadata(run: Run, index_path: Path, more: list[str]) -> None:
+    where = "number BETWEEN 10 AND 13 AND title <> 'title4'"
+    result = run("search", index_path, "amber", "--where", where, "--format", "jsonl", *more)
+    assert result.exit_code == 0, result.stderr
+    assert {row["id"] for row in _json_lines(result.stdout)} == {"doc-10", "doc-12", "doc-13"}
+    result = run("search", index_path, "amber", "--where", "number < 0", "--format", "jsonl", *more)
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+def test_a_bad_condition_is_quoted(run: Run, index_path: Path) -> None:
+    result = run("search", index_path, "amber", "--where", "nummer = 5")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: where: expected an SQL expression")
+    assert "got 'nummer = 5': no such column: nummer. Columns: id, title, number;" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("stdin", "ids"),
     [
@@ -121,8 +138,8 @@ def test_settings_reach_the_index(
         seen.update(settings)
         return whole(path, **settings)
 
-    def search_batch(self: Index, texts: list[str], k: int, *, params: SearchParams) -> list[list[Hit]]:
-        seen.update(k=k, params=params)
+    def search_batch(self: Index, texts: list[str], k: int, **settings: Any) -> list[list[Hit]]:
+        seen.update(k=k, **settings)
         return [[] for _ in texts]
 
     monkeypatch.setattr(Index, "open", opened)
@@ -130,6 +147,7 @@ def test_settings_reach_the_index(
     options = ("-k", "3", "--memory", "64MiB", "--threads", "2", "--nprobe", "5", "--candidates", "6")
     result = run("search", index_path, "amber", *options, "--encoder", "mine", "--device", "cpu")
     assert result.exit_code == 0, result.stderr
+    assert seen["where"] is None
     assert (seen["memory"], seen["threads"], seen["k"]) == ("64MiB", 2, 3)
     assert seen["params"] == SearchParams(nprobe=5, candidates=6, exact=None)
     assert loaded == [("mine", {"device": "cpu"})]
@@ -148,7 +166,7 @@ class Recorder:
 
     sizes: list[int] = field(default_factory=list)
 
-    def search_batch(self, texts: list[str], k: int, *, params: SearchParams) -> list[list[Hit]]:
+    def search_batch(self, texts: list[str], k: int, *, params: SearchParams, where: str | None) -> list[list[Hit]]:
         self.sizes.append(len(texts))
         return [[] for _ in texts]
 

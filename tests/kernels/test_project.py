@@ -93,7 +93,7 @@ def test_layouts_and_other_kinds_of_numbers_do_not_matter(body: Body) -> None:
 def test_another_dim_is_refused(body: Body) -> None:
     columns = grid_columns(gaussian(8, 8))
     wrong = [(gaussian(2, 9), columns, 8), (gaussian(2, 8)[0], columns, 8), (gaussian(2, 8), columns, 33)]
-    for vectors, of_matrix, dim in [*wrong, (gaussian(2, 8), columns[:, :8], 8)]:
+    for vectors, of_matrix, dim in [*wrong, (gaussian(2, 8), columns[0], 8)]:
         with pytest.raises(ValueError, match="native kernel"):
             body.project(vectors, of_matrix, dim, False)
 
@@ -101,9 +101,9 @@ def test_another_dim_is_refused(body: Body) -> None:
 def test_columns_on_the_grid_are_those_of_the_matrix_and_zeros() -> None:
     matrix = unit_rows(20, 40)
     columns = grid_columns(matrix)
-    assert columns.shape == (20, 64)
-    np.testing.assert_allclose(columns[:, :40], matrix, atol=2.0**-24)
-    assert not columns[:, 40:].any()
+    assert columns.shape == (2, 20, 32)
+    np.testing.assert_allclose(np.hstack(list(columns))[:, :40], matrix, atol=2.0**-24)
+    assert not columns[1, :, 8:].any()
 
 
 @pytest.mark.parametrize("dim", [8, 128, 300, 1024])

@@ -91,7 +91,7 @@ def test_same_input_same_labels_and_input_untouched(body: Body) -> None:
 
 @each_native
 @given(
-    n=st.sampled_from([2, 3, 15, 16, 17, 31, 48, 65, 130]),
+    n=st.sampled_from([2, 3, 15, 16, 17, 31, 48, 64, 65, 80, 127, 128, 129, 130, 270]),
     dim=st.sampled_from([4, 8, 33, 128, 384]),
     share=st.floats(0, 1),
     seed=st.integers(0, 1000),
@@ -115,6 +115,14 @@ def test_equal_vectors_are_never_parted_for_the_sake_of_different_ones(
     if wanted < len(vectors):
         assert len(np.unique(labels)) <= wanted
         assert all(len(set(labels[vectors[:, axis] == 1].tolist())) == 1 for axis in range(len(copies)))
+
+
+@each_native
+def test_documents_of_any_length_one_after_the_other(body: Body) -> None:
+    """A long one has memory of its own; what one left behind is nothing to the next."""
+    for n in (900, 40, 300, 2):
+        vectors = _unit_vectors(n, 16, n)
+        assert np.array_equal(body.ward_labels(vectors, n // 2), reference.ward_labels(vectors, n // 2))
 
 
 @each_native

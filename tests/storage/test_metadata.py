@@ -29,7 +29,7 @@ values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
 )
 keys = st.text(max_size=6) | st.sampled_from(
-    ["year", "Year", 'a"b', "a`b", "a]b", "", "select", "rowid", "\0", "é", "É"]
+    ["year", "Year", 'a"b', "a`b", "a]b", "", "select", "rowid", "\0", "True", "é", "É"]
 )
 rows = st.lists(st.dictionaries(keys, values, max_size=4), min_size=1, max_size=6)
 
@@ -91,7 +91,7 @@ def test_a_value_is_kept_as_what_it_is(tmp_path: Path, value: object, kept: obje
     assert type(row["key"]) is type(kept)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(rows)
 def test_every_key_but_a_few_has_a_column(tmp_path_factory: pytest.TempPathFactory, documents: Rows) -> None:
     path = tmp_path_factory.mktemp("metadata") / METADATA_FILE
@@ -100,7 +100,7 @@ def test_every_key_but_a_few_has_a_column(tmp_path_factory: pytest.TempPathFacto
     (sum_,) = sums
     table = MetadataTable(path, sum_, len(documents))
     spelled: dict[str, str] = {"id": "id", "title": "title"}
-    for key in (key for row in documents for key in row if "\0" not in key):
+    for key in (key for row in documents for key in row if "\0" not in key and key.lower() not in ("true", "false")):
         spelled.setdefault(folded(key), key)
     assert table.columns() == tuple(spelled.values())
     assert table.ids() == [f"doc-{number}" for number in range(len(documents))]
@@ -125,6 +125,12 @@ def test_the_documents_own_id_and_title_win(tmp_path: Path) -> None:
     table = write(tmp_path, [{"id": 7, "Title": "x", "_document": 9, "_DOCUMENTS": 1}], ["the title"])
     assert stored(tmp_path / METADATA_FILE) == [{"_document": 0, "id": "doc-0", "title": "the title"}]
     assert chosen(table, "id = 'doc-0' AND title LIKE 'THE%'", 1) == [0]
+
+
+def test_true_and_false_are_values_and_no_columns(tmp_path: Path) -> None:
+    table = write(tmp_path, [{"TRUE": 0, "false": 1, "draft": True}, {"draft": False}])
+    assert table.columns() == ("id", "title", "draft")
+    assert chosen(table, "draft = true", 2) == [0]
 
 
 def test_keys_beyond_the_columns_that_sqlite_has_get_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

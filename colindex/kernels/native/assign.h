@@ -27,17 +27,33 @@ constexpr double kSafe = 1e37;                    // products below this do not 
 
 inline std::size_t padded(std::size_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
 
+// Values d to d + 3 of each of four rows, turned: `to` is [4][kLanes].
+inline void turn_four(const float* const* rows, int d, float* to) {
+#if defined(__SSE2__)
+    __m128 first = _mm_loadu_ps(rows[0] + d), second = _mm_loadu_ps(rows[1] + d);
+    __m128 third = _mm_loadu_ps(rows[2] + d), fourth = _mm_loadu_ps(rows[3] + d);
+    _MM_TRANSPOSE4_PS(first, second, third, fourth);
+    _mm_storeu_ps(to, first);
+    _mm_storeu_ps(to + kLanes, second);
+    _mm_storeu_ps(to + 2 * kLanes, third);
+    _mm_storeu_ps(to + 3 * kLanes, fourth);
+#else
+    for (int at = 0; at < 4; ++at)
+        for (int r = 0; r < 4; ++r) to[at * kLanes + r] = rows[r][d + at];
+#endif
+}
+
 // 1. Blocks of as many centroids as there are lanes: [blocks][dim][lanes]; lanes without a centroid are zeros.
 void pack(const float* centroids, std::size_t count, int dim, float* packed) {
-    constexpr int kRun = 16;  // dimensions at a time: a cache line of each row
+    static_assert(kLanes % 4 == 0, "turned in fours");
     for (std::size_t start = 0; start < count; start += kLanes, packed += static_cast<std::size_t>(kLanes) * dim) {
-        for (int from = 0; from < dim; from += kRun) {
-            const int to = from + kRun < dim ? from + kRun : dim;
-            for (int lane = 0; lane < kLanes; ++lane) {
-                const bool there = start + lane < count;
-                const float* row = centroids + (there ? start + lane : 0) * dim;
-                for (int d = from; d < to; ++d) packed[d * kLanes + lane] = there ? row[d] : 0.0f;
-            }
+        for (int lane = 0; lane < kLanes; lane += 4) {
+            const float* rows[4];
+            for (int r = 0; r < 4; ++r) rows[r] = centroids + (start + lane + r < count ? start + lane + r : 0) * dim;
+            int d = 0;
+            for (; start + lane + 3 < count && d + 4 <= dim; d += 4) turn_four(rows, d, packed + d * kLanes + lane);
+            for (int r = 0; r < 4; ++r)
+                for (int at = d; at < dim; ++at) packed[at * kLanes + lane + r] = start + lane + r < count ? rows[r][at] : 0.0f;
         }
     }
 }

@@ -1,6 +1,7 @@
 // The kernels of a build, for Python: arrays are checked by colindex/kernels/native/build.py; here they become pointers.
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <new>
 
 #include "bindings.h"
@@ -34,6 +35,26 @@ class Room {
     void* data() const { return data_; }
 
   private:
+    void* data_;
+};
+
+// Memory for one document after the other: what most need a thread keeps, for pages fresh from the system cost as much as the work.
+class KeptRoom {
+  public:
+    explicit KeptRoom(std::size_t bytes) {
+        thread_local std::unique_ptr<Room> kept;
+        if (bytes > kKept) {
+            own_ = std::make_unique<Room>(bytes);
+        } else if (!kept) {
+            kept = std::make_unique<Room>(kKept);
+        }
+        data_ = own_ ? own_->data() : kept->data();
+    }
+    void* data() const { return data_; }
+
+  private:
+    static constexpr std::size_t kKept = 4 << 20;
+    std::unique_ptr<Room> own_;
     void* data_;
 };
 
@@ -111,14 +132,14 @@ void project(const py::array& vectors, bool half, const Array<double>& columns, 
     const ProjectCall call{vectors.data(),
                            half,
                            static_cast<std::size_t>(projected.shape(0)),
-                           static_cast<int>(columns.shape(0)),
+                           static_cast<int>(columns.shape(1)),
                            static_cast<int>(projected.shape(1)),
                            columns.data(),
-                           static_cast<std::size_t>(columns.shape(1)),
+                           static_cast<std::size_t>(columns.shape(0)),
                            unit,
                            projected.mutable_data()};
     py::gil_scoped_release released;
-    const Room room(project_room(call.input_dim, call.stride) * sizeof(double));
+    const Room room(project_room(call.input_dim, call.tiles) * sizeof(double));
     kernels().project(call, static_cast<double*>(room.data()));
 }
 
@@ -128,7 +149,7 @@ void ward_labels(const Array<float>& vectors, int n_clusters, Array<std::int32_t
     std::int32_t* out = labels.mutable_data();
     py::gil_scoped_release released;
     const std::size_t stride = ward_stride(n);
-    const Room room(n * stride * sizeof(double) + ward_room(n, dim));
+    const KeptRoom room(n * stride * sizeof(double) + ward_room(n, dim));
     auto* doubles = static_cast<double*>(room.data());
     kernels().ward_labels(values, n, dim, n_clusters, doubles, doubles + n * stride, out);
 }

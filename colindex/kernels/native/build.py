@@ -82,7 +82,7 @@ def project(vectors: NDArray[Any], columns: NDArray[np.float64], dim: int, unit:
     """See `colindex.kernels.reference.project`."""
     half = vectors.dtype == np.float16
     vectors = np.ascontiguousarray(vectors, np.float16 if half else np.float32)
-    _check(columns.shape == (vectors.shape[-1], -(-dim // SIDE_BY_SIDE) * SIDE_BY_SIDE), "columns")
+    _check(columns.shape == (-(-dim // SIDE_BY_SIDE), vectors.shape[-1], SIDE_BY_SIDE), "columns")
     _check(vectors.ndim == 2, "vectors")
     projected = np.empty((len(vectors), dim), np.float32)
     _native.project(vectors, half, columns, unit, projected)

@@ -43,23 +43,27 @@ struct ProjectCall {
     bool half;            // float16
     std::size_t n;
     int input_dim, dim;
-    const double* columns;  // the matrix, each column on its grid: [input_dim, stride]
-    std::size_t stride;     // dim rounded up to a multiple of 32
+    const double* columns;  // the matrix, each column on its grid: [tiles, input_dim, kTileColumns]
+    std::size_t tiles;
     bool unit;             // divide each product row by its length
     float* projected;      // [n, dim]
 };
 
-// Doubles of working memory: rows on the grid, products, one row of floats.
-inline std::size_t project_room(int input_dim, std::size_t stride) { return 7 * static_cast<std::size_t>(input_dim) + 7 * stride; }
+// Doubles of working memory: rows on the grid and their products, squares, one row of floats.
+constexpr std::size_t kProjectChunk = 48;
+constexpr std::size_t kTileColumns = 32;
+inline std::size_t project_room(int input_dim, std::size_t tiles) {
+    return (kProjectChunk + 1) * (input_dim + tiles * kTileColumns);
+}
 
 // A row of distances: its doubles, and those from one row to the next, never a power of two (a column would use few sets of the
 // cache).
 inline std::size_t ward_width(int n) { return (static_cast<std::size_t>(n) + 15) / 16 * 16; }
 inline std::size_t ward_stride(int n) { return ward_width(n) + 8; }
 
-// Bytes of working memory beside the distances: six doubles a vector, the vectors packed, zeros, six rows of products.
+// Bytes of working memory beside the distances: seven doubles a vector, the vectors packed, zeros, six rows of products.
 inline std::size_t ward_room(int n, int dim) {
-    return ward_width(n) * (6 * sizeof(double) + (dim + 7) * sizeof(float));
+    return ward_width(n) * (7 * sizeof(double) + (dim + 7) * sizeof(float));
 }
 
 struct BuildKernels {

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -50,37 +50,46 @@ inline void dots_of_half(const std::int16_t* const* vectors, const std::int16_t*
     for (int v = 0; v < kGroup; ++v) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + v * kLanes), sums[v]);
 }
 
-#elif defined(__AVX2__)
+#elif defined(__SSE2__)
 
-// 4 vectors at a time: with two halves 8 sums, which leaves registers for the operands.
-template <int halves>
-inline void dots_of_halves(const std::int16_t* const* vectors, const std::int16_t* query, int pairs, std::int32_t* out) {
-    for (int first = 0; first < kGroup; first += 4) {
-        __m256i sums[4][halves];
-        for (int v = 0; v < 4; ++v)
-            for (int half = 0; half < halves; ++half) sums[v][half] = _mm256_setzero_si256();
+#if defined(__AVX2__)
+typedef __m256i Sums;
+inline Sums no_sums() { return _mm256_setzero_si256(); }
+inline Sums load_tokens(const std::int16_t* from) { return _mm256_loadu_si256(reinterpret_cast<const Sums*>(from)); }
+inline void store_sums(std::int32_t* to, Sums sums) { _mm256_storeu_si256(reinterpret_cast<Sums*>(to), sums); }
+inline Sums to_all(std::int32_t word) { return _mm256_set1_epi32(word); }
+inline Sums plus_products(Sums sums, Sums a, Sums b) { return _mm256_add_epi32(sums, _mm256_madd_epi16(a, b)); }
+#else
+typedef __m128i Sums;
+inline Sums no_sums() { return _mm_setzero_si128(); }
+inline Sums load_tokens(const std::int16_t* from) { return _mm_loadu_si128(reinterpret_cast<const Sums*>(from)); }
+inline void store_sums(std::int32_t* to, Sums sums) { _mm_storeu_si128(reinterpret_cast<Sums*>(to), sums); }
+inline Sums to_all(std::int32_t word) { return _mm_set1_epi32(word); }
+inline Sums plus_products(Sums sums, Sums a, Sums b) { return _mm_add_epi32(sums, _mm_madd_epi16(a, b)); }
+#endif
+constexpr int kOfSums = sizeof(Sums) / sizeof(std::int32_t);  // tokens in one register
+
+// As many vectors at a time as make 8 sums, which leaves registers for the operands.
+template <int lanes>
+inline void dots_of_lanes(const std::int16_t* const* vectors, const std::int16_t* query, int pairs, std::int32_t* out) {
+    constexpr int parts = lanes / kOfSums, together = parts < 4 ? 4 : 2;
+    for (int first = 0; first < kGroup; first += together) {
+        Sums sums[together][parts];
+        for (auto& of_vector : sums)
+            for (auto& part : of_vector) part = no_sums();
         for (int pair = 0; pair < pairs; ++pair) {
-            const auto* tokens = reinterpret_cast<const __m256i*>(query + pair * 2 * kLanes);
+            const std::int16_t* tokens = query + pair * 2 * kLanes;
 #pragma GCC unroll 4
-            for (int v = 0; v < 4; ++v) {
-                const __m256i word = _mm256_set1_epi32(word_at(vectors[first + v], pair));
-                for (int half = 0; half < halves; ++half)
-                    sums[v][half] =
-                        _mm256_add_epi32(sums[v][half], _mm256_madd_epi16(_mm256_loadu_si256(tokens + half), word));
+            for (int v = 0; v < together; ++v) {
+                const Sums word = to_all(word_at(vectors[first + v], pair));
+#pragma GCC unroll 4
+                for (int part = 0; part < parts; ++part)
+                    sums[v][part] = plus_products(sums[v][part], load_tokens(tokens + part * 2 * kOfSums), word);
             }
         }
-        for (int v = 0; v < 4; ++v)
-            for (int half = 0; half < halves; ++half)
-                _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + (first + v) * kLanes) + half, sums[v][half]);
+        for (int v = 0; v < together; ++v)
+            for (int part = 0; part < parts; ++part) store_sums(out + (first + v) * kLanes + part * kOfSums, sums[v][part]);
     }
-}
-
-inline void dots(const std::int16_t* const* vectors, const std::int16_t* query, int pairs, std::int32_t* out) {
-    dots_of_halves<2>(vectors, query, pairs, out);
-}
-
-inline void dots_of_half(const std::int16_t* const* vectors, const std::int16_t* query, int pairs, std::int32_t* out) {
-    dots_of_halves<1>(vectors, query, pairs, out);
 }
 
 #else
@@ -97,6 +106,10 @@ inline void dots_of_lanes(const std::int16_t* const* vectors, const std::int16_t
         for (int lane = 0; lane < lanes; ++lane) out[v * kLanes + lane] = sums[lane];
     }
 }
+
+#endif
+
+#if !defined(__AVX512VNNI__)
 
 inline void dots(const std::int16_t* const* vectors, const std::int16_t* query, int pairs, std::int32_t* out) {
     dots_of_lanes<kLanes>(vectors, query, pairs, out);

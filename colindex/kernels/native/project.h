@@ -18,6 +18,7 @@ namespace {
 constexpr int kProjectRows = 6;
 constexpr int kProjectWidth = kLanes == 16 ? 4 : 2;
 constexpr int kProjectColumns = kProjectWidth * kDoubles;
+static_assert(kProjectChunk % kProjectRows == 0 && kTileColumns % kProjectColumns == 0, "taken together");
 
 inline float from_half(std::uint16_t half) {
     // exponent and fraction in a float's place, then the bias put right by a product, which also makes subnormals right
@@ -51,7 +52,7 @@ void multiply(const double* rows, int input_dim, const double* columns, double* 
     Doubles sums[kProjectRows][kProjectWidth];
     for (auto& of_row : sums)
         for (auto& sum : of_row) sum = Doubles{};
-    for (int d = 0; d < input_dim; ++d, columns += stride) {
+    for (int d = 0; d < input_dim; ++d, columns += kTileColumns) {
         Doubles column[kProjectWidth];
 #pragma GCC unroll 4
         for (int w = 0; w < kProjectWidth; ++w) column[w] = load<Doubles>(columns + w * kDoubles);
@@ -80,22 +81,27 @@ void round_row(const double* products, int dim, bool unit, double* squares, floa
     for (int d = 0; d < dim; ++d) projected[d] = static_cast<float>(products[d] / divisor);
 }
 
+// kProjectChunk rows at a time, so that a few columns stay in the cache for all of them.
 void project(const ProjectCall& call, double* room) {
-    const std::size_t stride = call.stride, input_dim = call.input_dim;
+    const std::size_t stride = call.tiles * kTileColumns, input_dim = call.input_dim;
     double* rows = room;
-    double* products = rows + kProjectRows * input_dim;
-    double* squares = products + kProjectRows * stride;
+    double* products = rows + kProjectChunk * input_dim;
+    double* squares = products + kProjectChunk * stride;
     auto* row = reinterpret_cast<float*>(squares + stride);
-    for (std::size_t start = 0; start < call.n; start += kProjectRows) {
-        const int count = call.n - start < kProjectRows ? static_cast<int>(call.n - start) : kProjectRows;
-        for (int r = 0; r < count; ++r) {
+    for (std::size_t start = 0; start < call.n; start += kProjectChunk) {
+        const std::size_t count = call.n - start < kProjectChunk ? call.n - start : kProjectChunk;
+        for (std::size_t r = 0; r < count; ++r) {
             const float* values = single(call, start + r, row);
             put_on_grid(values, call.input_dim, Grid(values, call.input_dim), rows + r * input_dim);
         }
-        for (std::size_t i = count * input_dim; i < kProjectRows * input_dim; ++i) rows[i] = 0;
-        for (std::size_t column = 0; column < stride; column += kProjectColumns)
-            multiply(rows, call.input_dim, call.columns + column, products + column, stride);
-        for (int r = 0; r < count; ++r)
+        const std::size_t whole = (count + kProjectRows - 1) / kProjectRows * kProjectRows;
+        for (std::size_t i = count * input_dim; i < whole * input_dim; ++i) rows[i] = 0;
+        for (std::size_t column = 0; column < stride; column += kProjectColumns) {
+            const double* columns = call.columns + column / kTileColumns * input_dim * kTileColumns + column % kTileColumns;
+            for (std::size_t r = 0; r < whole; r += kProjectRows)
+                multiply(rows + r * input_dim, call.input_dim, columns, products + r * stride + column, stride);
+        }
+        for (std::size_t r = 0; r < count; ++r)
             round_row(products + r * stride, call.dim, call.unit, squares, call.projected + (start + r) * call.dim);
     }
 }

@@ -30,11 +30,12 @@ def grid_columns(matrix: NDArray[np.float32]) -> NDArray[np.float64]:
         matrix: float32 [input_dim, dim].
 
     Returns:
-        float64 [input_dim, dim rounded up to a multiple of 32], zeros there: each column on its grid.
+        float64 [tiles, input_dim, 32], the columns of the matrix, each on its grid, 32 a tile; zeros past the last.
     """
-    columns = np.zeros((matrix.shape[0], -(-matrix.shape[1] // SIDE_BY_SIDE) * SIDE_BY_SIDE))
-    columns[:, : matrix.shape[1]] = on_grid(matrix.T).T
-    return columns
+    input_dim, dim = matrix.shape
+    columns = np.zeros((input_dim, -(-dim // SIDE_BY_SIDE), SIDE_BY_SIDE))
+    columns.reshape(input_dim, -1)[:, :dim] = on_grid(matrix.T).T
+    return np.ascontiguousarray(columns.transpose(1, 0, 2))
 
 
 def project(vectors: NDArray[Any], columns: NDArray[np.float64], dim: int, unit: bool) -> NDArray[np.float32]:
@@ -50,8 +51,9 @@ def project(vectors: NDArray[Any], columns: NDArray[np.float64], dim: int, unit:
         float32 [n, dim].
     """
     projected = np.empty((len(vectors), dim), np.float32)
+    in_rows = columns.transpose(1, 0, 2).reshape(columns.shape[1], -1)[:, :dim]
     for start in range(0, len(vectors), _ROWS):
-        rows = on_grid(vectors[start : start + _ROWS]) @ columns[:, :dim]
+        rows = on_grid(vectors[start : start + _ROWS]) @ in_rows
         projected[start : start + _ROWS] = _unit(rows) if unit else rows
     return projected
 
