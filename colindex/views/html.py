@@ -28,7 +28,7 @@ from colindex.views.rows import rows
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["comparison_fragment", "comparison_page", "match_fragment", "match_page"]
+__all__ = ["comparison_fragment", "comparison_page", "hashed", "match_fragment", "match_page", "script_hash"]
 
 _HINT = "Point at a query token to see where it matched; click to keep it, Esc to let go."
 
@@ -52,6 +52,16 @@ def comparison_page(comparison: Comparison) -> str:
     """A whole page of a comparison."""
     title = f"{_query(comparison.first)} – {' and '.join(comparison.names)}"
     return _page(title, comparison_fragment(comparison))
+
+
+def script_hash() -> str:
+    """The one script that a fragment holds, as a content security policy names it."""
+    return hashed(_assets()["script"])
+
+
+def hashed(script: str) -> str:
+    """A script as a content security policy names it: its hash, in quotes."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _match_view(match: Match) -> dict[str, Any]:
@@ -111,12 +121,11 @@ def _query(match: Match) -> str:
 
 
 def _page(title: str, fragment: str) -> str:
-    digest = hashlib.sha256(_assets()["script"].encode()).digest()
     return _rendered(
         "page.html.j2",
         title=title,
         fragment=fragment,
-        script_hash=base64.b64encode(digest).decode(),
+        script_hash=script_hash(),
         version=colindex.__version__,
     )
 

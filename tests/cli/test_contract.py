@@ -37,7 +37,20 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_commands() -> None:
-    names = ["add", "build", "compact", "delete", "eval", "export", "import", "info", "inspect", "search", "verify"]
+    names = [
+        "add",
+        "build",
+        "compact",
+        "delete",
+        "eval",
+        "export",
+        "import",
+        "info",
+        "inspect",
+        "search",
+        "serve",
+        "verify",
+    ]
     assert sorted(main.commands) == names
 
 
@@ -102,6 +115,9 @@ def test_version() -> None:
         ["inspect", "x", "  ", "id"],
         ["inspect", "x", "query", "id", "--format", "xml"],
         ["inspect", "x", "query", "id", "--threads", "0"],
+        ["serve"],
+        ["serve", "x", "--port", "65536"],
+        ["serve", "x", "--timeout", "0"],
         ["info"],
         ["info", "x", "--system"],
         ["eval", "x"],
@@ -130,6 +146,7 @@ def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
     [
         ["search", "gone", "query"],
         ["inspect", "gone", "query", "id"],
+        ["serve", "gone", "--port", "0"],
         ["info", "gone"],
         ["verify", "gone"],
         ["add", "gone", "-"],

@@ -1,0 +1,66 @@
+"""Work: calls of the index, in threads, within limits.
+
+1. *Enter*, if there is a place: so many calls run, so many wait; further ones are refused at once.
+2. *Run* in a thread. NumPy, the kernels and the encoder let go of the interpreter's lock, so the event loop stays free.
+3. *Wait* no longer than the limit. A call that waits is then cancelled. One that runs cannot be: it keeps its place until it
+   ends, so that calls given up never pile up beyond the limit.
+4. *Close*: finish what runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import BoundedSemaphore
+from typing import TypeVar
+
+from colindex.serve.limits import Limits
+from colindex.serve.problems import RefusedError
+
+__all__ = ["Work"]
+
+Result = TypeVar("Result")
+
+
+class Work:
+    """Threads that call the index."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._threads = ThreadPoolExecutor(limits.running, "colindex-serve")
+        self._places = BoundedSemaphore(limits.running + limits.waiting)
+
+    async def run(self, call: Callable[[], Result]) -> Result:
+        """What a call gives.
+
+        Raises:
+            RefusedError: there is no place (503), or it takes too long (504).
+        """
+        if not self._places.acquire(blocking=False):
+            raise RefusedError(
+                503, f"Expected at most {self._limits.waiting} requests to wait, and they do; try again in a moment."
+            )
+        try:
+            task = self._threads.submit(call)
+        except RuntimeError as error:
+            self._places.release()
+            raise RefusedError(503, "The server is shutting down.") from error
+        task.add_done_callback(self._leave)
+        future = asyncio.wrap_future(task)
+        done, _ = await asyncio.wait({future}, timeout=self._limits.seconds)
+        if not done:
+            future.cancel()
+            raise RefusedError(
+                504,
+                f"Expected an answer within {self._limits.seconds:g} s, got none; ask for less (k, candidates, exact), "
+                "or try again when the server is less busy.",
+            )
+        return future.result()
+
+    def close(self) -> None:
+        """Finish what runs; cancel what waits."""
+        self._threads.shutdown(cancel_futures=True)
+
+    def _leave(self, _: Future[Result]) -> None:
+        self._places.release()
