@@ -241,7 +241,7 @@ def plot(path: Path, title: str, points: Sequence[Point]) -> None:
                       markersize=10 if len(mine) == 1 else 4, linestyle="--" if line == "whole" else "-")  # fmt: skip
         axes.set(xlabel="documents", title=label)
         axes.grid(visible=True, alpha=0.3)
-    every[0].legend()
+    figure.legend(*every[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(LABELS))
     figure.suptitle(title)
     figure.savefig(path, dpi=110)
     plt.close(figure)

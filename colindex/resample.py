@@ -4,8 +4,8 @@
 2. Decode their records: projected vectors, as far as the codes kept them.
 3. Give each the vocabulary id that it was stored under: its own, or where tokens were pooled that of the first of them.
 
-For training alone: what is *coded* again from decoded vectors loses twice. At 2 bits that takes 1.5 points of the exact top 10,
-more than retraining brings (docs/LOG.md); texts should be encoded anew.
+What is coded again from decoded vectors loses twice: .6 to 1.6 points of the exact top 10 at 2 bits (docs/LOG.md). Where an index
+has drifted far, better candidates make up for more than that; elsewhere only vectors made anew, from texts, gain.
 """
 
 from __future__ import annotations
