@@ -96,3 +96,15 @@ def test_damage_is_not_copied(run: Run, path: Path) -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     assert str(file) in result.stderr
     assert segments(path) == 4
+
+
+def test_retraining_codes_the_texts_anew(run: Run, path: Path, grown: Path) -> None:
+    result = run("compact", path, "--retrain")
+    assert result.exit_code == 0, result.stderr
+    with Index.open(path) as index:
+        assert (len(index), index.stats().deleted, index.manifest.drift) == (170, 0, None)
+        codebook = index.manifest.codebook
+    with Index.open(grown) as index:
+        assert codebook > index.manifest.codebook
+    assert [hit[0] for hit in hits(path)][0] == hits(grown)[0][0]
+    assert verify_index(path) == []

@@ -260,7 +260,7 @@ def test_an_interrupt_says_aborted_and_how_to_go_on(tmp_path: Path) -> None:
         process.stdin.write('{"_id": "a", "text": "amber"}\n')
         process.stdin.flush()
         deadline = time.monotonic() + 30
-        while not (tmp_path / "my index").exists() and time.monotonic() < deadline:
+        while not (tmp_path / "my index" / "staging" / "state.json").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()
