@@ -106,5 +106,5 @@ def test_retraining_codes_the_texts_anew(run: Run, path: Path, grown: Path) -> N
         codebook = index.manifest.codebook
     with Index.open(grown) as index:
         assert codebook > index.manifest.codebook
-    assert [hit[0] for hit in hits(path)][0] == hits(grown)[0][0]
+    assert hits(path)[0][0] == hits(grown)[0][0]
     assert verify_index(path) == []
