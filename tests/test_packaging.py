@@ -24,7 +24,8 @@ from tests.test_architecture import IMPORTERS
 ROOT = Path(__file__).resolve().parents[1]
 NATIVE = ("colindex/kernels/native", "storage/native")
 TEMPLATES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "colindex" / "views" / "templates").iterdir()}
-DATA = {"colindex/py.typed", *TEMPLATES}
+STATIC = {path.relative_to(ROOT).as_posix() for path in (ROOT / "colindex" / "serve" / "static").iterdir()}
+DATA = {"colindex/py.typed", *TEMPLATES, *STATIC}
 LINKS = {"storage": "../storage", "cli": "../cli"}
 
 

@@ -26,6 +26,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 import colindex
@@ -79,8 +80,11 @@ def create_app(index: Index, path: Path, limits: Limits | None = None, names: fr
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        work.close()
+        work.open()
+        try:
+            yield
+        finally:
+            work.close()
 
     app = FastAPI(
         title="colindex",
@@ -224,10 +228,8 @@ class Text(Response):
     media_type = "text/plain"
 
 
-class Json(Response):
+class Json(JSONResponse):
     """JSON of a value whose numbers are finite. All but ASCII is escaped: halves of characters, which UTF-8 has not, too."""
-
-    media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
         """The value's bytes."""

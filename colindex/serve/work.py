@@ -28,8 +28,12 @@ class Work:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._threads = ThreadPoolExecutor(limits.running, "colindex-serve")
+        self._threads: ThreadPoolExecutor | None = None
         self._places = BoundedSemaphore(limits.running + limits.waiting)
+
+    def open(self) -> None:
+        """Take calls, until `close`."""
+        self._threads = ThreadPoolExecutor(self._limits.running, "colindex-serve")
 
     async def run(self, call: Callable[[], Result]) -> Result:
         """What a call gives.
@@ -37,15 +41,13 @@ class Work:
         Raises:
             RefusedError: there is no place (503), or it takes too long (504).
         """
+        if self._threads is None:
+            raise RefusedError(503, "The server is starting or stopping; try again in a moment.")
         if not self._places.acquire(blocking=False):
             raise RefusedError(
                 503, f"Expected at most {self._limits.waiting} requests to wait, and they do; try again in a moment."
             )
-        try:
-            task = self._threads.submit(call)
-        except RuntimeError as error:
-            self._places.release()
-            raise RefusedError(503, "The server is shutting down.") from error
+        task = self._threads.submit(call)
         task.add_done_callback(self._leave)
         future = asyncio.wrap_future(task)
         done, _ = await asyncio.wait({future}, timeout=self._limits.seconds)
@@ -60,7 +62,9 @@ class Work:
 
     def close(self) -> None:
         """Finish what runs; cancel what waits."""
-        self._threads.shutdown(cancel_futures=True)
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(cancel_futures=True)
 
     def _leave(self, _: Future[Result]) -> None:
         self._places.release()

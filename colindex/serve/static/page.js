@@ -425,3 +425,4 @@ document.addEventListener("keydown", (event) => {
 });
 describe();
 follow();
+if (!$("q").value && matchMedia("(hover: hover)").matches) $("q").focus(); // on a phone it would call the keyboard
