@@ -204,8 +204,8 @@ class MetadataTable:
         """Steps 1 to 5."""
         statement = _statement(condition, mentioned, {folded(name) for name in self.columns()})
         with self._opened() as connection:
-            _restrict(connection, self._sum.bytes)
-            with _time_limit(connection) as clock, _reasons(clock):
+            judge = _restrict(connection, self._sum.bytes)
+            with _time_limit(connection) as clock, _reasons(clock, judge):
                 (numbers,) = connection.execute(statement).fetchone()
         marks = np.zeros(self._documents, np.bool_)
         if numbers is not None:
@@ -247,24 +247,35 @@ def _statement(condition: Condition, mentioned: Iterable[str], own: set[str]) ->
     )
 
 
-def _restrict(connection: Connection, file_bytes: int) -> None:
+class _Judge:
+    """Says what a statement may touch."""
+
+    def __init__(self) -> None:
+        self.denied = False
+
+    def __call__(self, action: int, first: str | None, second: str | None, _: str | None, __: str | None) -> int:
+        import sqlite3
+
+        allowed = (
+            action == sqlite3.SQLITE_SELECT
+            or (action == sqlite3.SQLITE_READ and first in _TABLES)
+            or (action == sqlite3.SQLITE_FUNCTION and str(second).lower() in _ALLOWED)
+        )
+        self.denied |= not allowed
+        return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
+
+
+def _restrict(connection: Connection, file_bytes: int) -> _Judge:
     """Step 4, but for the time."""
     import sqlite3
 
     connection.execute(
         "SELECT 1 FROM json_each('[]'), json_tree('[]')"
     )  # SQLite declares them now, with what is denied below
-
-    def judge(action: int, first: str | None, second: str | None, _: str | None, __: str | None) -> int:
-        allowed = (
-            action == sqlite3.SQLITE_SELECT
-            or (action == sqlite3.SQLITE_READ and first in _TABLES)
-            or (action == sqlite3.SQLITE_FUNCTION and str(second).lower() in _ALLOWED)
-        )
-        return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
-
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max(_LENGTH, file_bytes))
+    judge = _Judge()
     connection.set_authorizer(judge)
+    return judge
 
 
 class _Clock:
@@ -287,7 +298,7 @@ def _time_limit(connection: Connection) -> Iterator[_Clock]:
 
 
 @contextmanager
-def _reasons(clock: _Clock) -> Iterator[None]:
+def _reasons(clock: _Clock, judge: _Judge) -> Iterator[None]:
     """SQLite's errors become ours."""
     import sqlite3
 
@@ -304,8 +315,8 @@ def _reasons(clock: _Clock) -> Iterator[None]:
             raise
         if clock.struck:
             raise ConditionError(f"it takes more than {SECONDS:g} s in one segment") from error
-        if code == sqlite3.SQLITE_INTERRUPT:  # only Ctrl-C makes the clock stop a statement before
-            raise KeyboardInterrupt from error
+        if code == sqlite3.SQLITE_INTERRUPT or (code == sqlite3.SQLITE_AUTH and not judge.denied):
+            raise KeyboardInterrupt from error  # nothing else ends a statement inside the clock or the judge
         raise ConditionError(str(error)) from error
 
 
