@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,7 +27,7 @@ __all__ = ["advise", "dry_run_option", "newest_manifest", "told", "write_change"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _MANY_SEGMENTS = 8
-"""So many segments more than the documents need are worth a word: each is probed on its own."""
+"""So many segments are worth a word: each is searched on its own."""
 _MANY_DELETED = 0.2
 """So great a share of deleted documents is worth a word: it is read past and takes room."""
 
@@ -75,15 +75,21 @@ def write_change(report: ChangeReport, names: Sequence[str], format_: str) -> No
 
 
 def advise(index: Path) -> None:
-    """Recommend compaction where it would pay."""
+    """Recommend compaction where there is much to tidy, and compaction would."""
     manifest = newest_manifest(index)
     deleted = sum(each.deleted for each in manifest.tombstones.values())
     stored = manifest.documents + deleted
-    needed = -(-manifest.tokens // int(manifest.params.get("segment_tokens", manifest.tokens) or 1)) or 1
-    found = []
-    if len(manifest.segments) >= needed + _MANY_SEGMENTS:
-        found.append(f"has {counted(len(manifest.segments), 'segment')} where {needed:,} would do")
-    if deleted > stored * _MANY_DELETED:
-        found.append(f"still stores {counted(deleted, 'deleted document')} of {stored:,}")
-    if found:
-        note(f"{index} {' and '.join(found)}; to tidy it: colindex compact {shlex.quote(str(index))}")
+    many = len(manifest.segments) >= _MANY_SEGMENTS
+    if not many and deleted <= stored * _MANY_DELETED:
+        return
+    from colindex.compact import compact
+    from colindex.errors import IndexLockedError
+
+    with suppress(IndexLockedError):  # somebody else is at it
+        plan = compact(index, dry_run=True)
+        if plan.runs:
+            note(
+                f"{index} has {counted(plan.segments_before, 'segment')}, and {deleted:,} of its {stored:,} documents are "
+                f"deleted; to make that {counted(plan.segments_after, 'segment')} and {deleted - plan.dropped:,}: "
+                f"{shlex.join(['colindex', 'compact', str(index)])}"
+            )

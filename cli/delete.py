@@ -1,6 +1,6 @@
 """`colindex delete`: ids in, one more generation of an index without their documents out.
 
-1. Take ids from the command line, from a file or from standard input.
+1. Take ids from the command line, from a file or from standard input, or a condition on metadata.
 2. Delete their documents in one commit.
 3. Say what was deleted and what would be good for the index now.
 """
@@ -29,33 +29,42 @@ __all__ = ["command"]
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
     help="Read ids from a file, or from standard input (-).",
 )
+@click.option("--where", metavar="CONDITION", help="Delete the documents whose metadata meet an SQL expression.")
 @click.option(
     "--missing-ok", is_flag=True, help="Pass over ids that are not in the index; otherwise they are an error."
 )
 @dry_run_option
 @format_option("table", "json")
 def command(
-    index: Path, ids: tuple[str, ...], file: Path | None, missing_ok: bool, dry_run: bool, format_: str
+    index: Path,
+    ids: tuple[str, ...],
+    file: Path | None,
+    where: str | None,
+    missing_ok: bool,
+    dry_run: bool,
+    format_: str,
 ) -> None:
     """Delete documents of an index, in one commit: all of them or none.
 
     FILE holds one id a line, or JSON objects with an `id` such as the hits of `colindex search --format jsonl`; the first
-    line decides which. A single - in place of ids is standard input. The room is freed by `colindex compact`.
+    line decides which. A single - in place of ids is standard input. CONDITION is what `colindex search --where` takes. The
+    room is freed by `colindex compact`.
 
     \b
     Example:
       colindex delete wiki.colindex doc-17 doc-18
       colindex delete wiki.colindex --from gone.txt --missing-ok
+      colindex delete wiki.colindex --where "year < 1990" --dry-run
       colindex search wiki.colindex "lorem ipsum" --format jsonl | colindex delete wiki.colindex - --dry-run
     """
-    if bool(ids) == (file is not None):
-        raise click.UsageError("expected either ids or --from FILE.")
+    if [bool(ids), file is not None, where is not None].count(True) != 1:
+        raise click.UsageError("expected one of ids, --from FILE and --where CONDITION.")
     source = Path("-") if ids == ("-",) else file
     from colindex.change import delete
 
     with told(index, "Run the command again to delete the documents."):
         wanted = ids if source is None else list(_ids_of(source))
-        report = delete(index, wanted, missing_ok=missing_ok, dry_run=dry_run)
+        report = delete(index, wanted, where=where, missing_ok=missing_ok, dry_run=dry_run)
     write_change(report, ("deleted",), format_)
     advise(index)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from importlib import import_module, metadata
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -45,7 +47,8 @@ _CPUINFO = Path("/proc/cpuinfo")
 def command(index: Path | None, system: bool, memory: str, format_: str) -> None:
     """Show what an index holds, where its bytes are and what stays in memory.
 
-    `columns` are the names that a condition of `search --where` may mention.
+    `columns` are the names that a condition of `search --where` may mention. `drift`, once something was added, is the
+    residual energy of what was added over the build's: far above 1, the codebook fits it badly.
 
     \b
     Example:
@@ -70,8 +73,24 @@ def _index_facts(path: Path, memory: str) -> dict[str, object]:
             "path": str(path),
             **index.stats().as_dict(),
             "encoder": None if manifest.encoder is None else dict(manifest.encoder),
+            "drift": None if manifest.drift is None else _drift_facts(manifest.drift),
             "columns": columns(metadata_table(path, info) for info in manifest.segments),
         }
+
+
+def _drift_facts(stored: Mapping[str, Any]) -> dict[str, object]:
+    """How far what was added lies from what the codebook was learned from."""
+    from colindex.drift import Drift
+
+    drift = Drift.from_json(stored)
+    return {
+        "tokens": drift.tokens,
+        "unknown": drift.unknown,
+        "energy": drift.energy,
+        "built_energy": drift.built_energy,
+        "ratio": drift.ratio,
+        "advice": drift.advice(),
+    }
 
 
 def _system_facts() -> dict[str, object]:

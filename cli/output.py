@@ -30,6 +30,7 @@ __all__ = [
     "counted",
     "note",
     "one_line",
+    "size",
     "tell_skipped",
     "trec_id",
     "write_facts",
@@ -197,7 +198,7 @@ def _shown(path: str, value: object) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "-"}[value]
     if isinstance(value, int):
-        return _size(value) if _counts_bytes(path) else f"{value:,}"
+        return size(value) if _counts_bytes(path) else f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.4g}"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
@@ -209,11 +210,16 @@ def _counts_bytes(path: str) -> bool:
     return whole in ("budget", "disk", "resident") or "bytes" in (part or whole)
 
 
-def _size(size: int) -> str:
+def size(count: int) -> str:
+    """A number of bytes to read.
+
+    >>> size(512), size(1_500_000)
+    ('512 B', '1.4 MiB')
+    """
     for unit, name in ((_GIB, "GiB"), (_MIB, "MiB"), (_KIB, "KiB")):
-        if size >= unit:
-            return f"{size / unit:.1f} {name}"
-    return f"{size} B"
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} B"
 
 
 def _table(**settings: Any) -> Table:

@@ -27,7 +27,7 @@ from colindex.codebook import Codebook, train_codebook
 from colindex.errors import IndexExistsError, InputError, InvalidIdError, VectorError
 from colindex.params import BuildParams
 from colindex.progress import Progress, Report
-from colindex.projection import learn_projection
+from colindex.projection import Projection, learn_projection
 from colindex.sampling import Sample, draw_sample
 from colindex.segmenting import BESIDE_THE_RECORD, thread_count, write_segments
 from colindex.sources import Source
@@ -39,7 +39,7 @@ from colindex.storage.lock import LOCK_NAME, WriterLock, read_only_is_said
 from colindex.storage.manifest import Manifest
 from colindex.storage.plain import read_arrays, write_arrays
 
-__all__ = ["BuildReport", "build"]
+__all__ = ["BuildReport", "build", "train"]
 
 CODEBOOK = "codebook-000001"
 PCA_SAMPLE = 65_536  # vectors: second moments of 1,024 dims need no more
@@ -149,19 +149,25 @@ def _codebook(path: Path, source: Source, staging: Staging, state: State, report
         sample = draw_sample(source, staging, state, report)
     with _timed(seconds, "train"):
         report(Progress("train", 0, 1, "codebooks"))
-        codebook = _train(sample, state)
+        codebook = train(sample, state.params)
         files = write_arrays(codebook_path(path, CODEBOOK), *codebook.to_arrays())
         report(Progress("train", 1, 1, "codebooks"))
     return codebook, staging.save(replace(state, codebook=files, seconds=seconds))
 
 
-def _train(sample: Sample, state: State) -> Codebook:
-    """Stage 3, from one pass over the sample; from two where a projection to fewer dimensions has to be learned first."""
-    params = state.params
-    input_dim = sample.input_dim
-    learns_axes = params.dim is not None and params.dim < input_dim
-    few = sample.some(PCA_SAMPLE, params.seed) if learns_axes else np.empty((0, input_dim), np.float32)
-    projection = learn_projection(few, params.dim, params.seed)
+def train(sample: Sample, params: BuildParams, projection: Projection | None = None) -> Codebook:
+    """Stage 3, from one pass over the sample; from two where a projection to fewer dimensions has to be learned first.
+
+    Args:
+        sample: what to learn from.
+        params: how many centroids and bits.
+        projection: the one to use; None learns one.
+    """
+    if projection is None:
+        input_dim = sample.input_dim
+        learns_axes = params.dim is not None and params.dim < input_dim
+        few = sample.some(PCA_SAMPLE, params.seed) if learns_axes else np.empty((0, input_dim), np.float32)
+        projection = learn_projection(few, params.dim, params.seed)
     vectors, token_ids = sample.projected(projection, threads=thread_count(params))
     if not len(vectors):
         raise VectorError("no token vectors: expected at least one among all documents to learn a codebook, got none.")

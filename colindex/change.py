@@ -10,7 +10,7 @@ Adding (and upserting, which replaces)
 5. *Commit*: name the new segments, the codebook and the tombstones in one catalog transaction.
 
 Deleting
-1. *Locate* each id; one that is not there is an error, unless `missing_ok`.
+1. *Locate* each id; one that is not there is an error, unless `missing_ok`. A condition is evaluated here too, by the writer.
 2. *Mark*: write new tombstones for the segments that lose documents: bytes in proportion to those segments, not to the index.
 3. *Commit*.
 
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +53,7 @@ from colindex.storage.plain import read_arrays, write_arrays
 from colindex.storage.segments import SegmentInfo
 from colindex.storage.tombstones import Tombstones, read_tombstones, write_tombstones
 
-__all__ = ["ChangeReport", "add", "delete", "tidy", "writing"]
+__all__ = ["ChangeReport", "add", "check_source", "delete", "new_ids", "tidy", "writing"]
 
 SPOOL = "adding"
 _SHOWN = 5
@@ -103,7 +103,7 @@ def add(
     seconds: dict[str, float] = {}
     with writing(path) as catalog, _spool(path) as spool:
         manifest = catalog.manifest()
-        _check_source(path, manifest, source)
+        check_source(path, manifest, source)
         codebook = Codebook.from_arrays(*read_arrays(codebook_path(path, manifest.codebook), manifest.codebook_files))
         with _timed(seconds, "ingest"):
             ingested = source.ingest(spool, progress)
@@ -125,7 +125,7 @@ def add(
                 drift=drift.to_json(),
                 **codebook_files,
             )
-            catalog.commit(following, _new_ids(spool, segments))
+            catalog.commit(following, new_ids(spool, segments))
     progress(Progress("commit", ingested.documents, ingested.documents))
     count = _count(replaced)
     return ChangeReport(
@@ -141,11 +141,19 @@ def add(
     )
 
 
-def delete(path: Path, ids: Iterable[str], *, missing_ok: bool = False, dry_run: bool = False) -> ChangeReport:
-    """Delete documents of the index at `path`.
+def delete(
+    path: Path,
+    ids: Iterable[str] = (),
+    *,
+    where: str | None = None,
+    missing_ok: bool = False,
+    dry_run: bool = False,
+) -> ChangeReport:
+    """Delete documents of the index at `path`: those with some ids, and those that meet a condition on metadata.
 
     Raises:
         DocumentNotFoundError: an id is not in the index, unless `missing_ok`.
+        FilterError: `where` is no condition on the metadata of this index.
         InvalidIdError: an id that no index can hold.
         DiskSpaceError, IndexLockedError, IndexReadOnlyError, IndexNotFoundError, IndexNotBuiltError, CorruptIndexError
     """
@@ -154,6 +162,10 @@ def delete(path: Path, ids: Iterable[str], *, missing_ok: bool = False, dry_run:
         manifest = catalog.manifest()
         with _timed(seconds, "locate"):
             wanted = dict.fromkeys(ids)
+            if where is not None:
+                from colindex.filters import matching
+
+                wanted |= dict.fromkeys(matching(path, manifest, where))
             found = {id_: place for id_ in wanted if (place := catalog.locate(id_)) is not None}
             if len(found) < len(wanted) and not missing_ok:
                 raise _not_found(path, [id_ for id_ in wanted if id_ not in found])
@@ -218,7 +230,7 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
-def _check_source(path: Path, manifest: Manifest, source: Source) -> None:
+def check_source(path: Path, manifest: Manifest, source: Source) -> None:
     """Raise EncoderMismatchError unless the index was built from such a source."""
     if (manifest.encoder is None) != (source.fingerprint is None):
         built, given = ("vectors", "texts") if manifest.encoder is None else ("texts", "vectors")
@@ -310,7 +322,7 @@ def _tombstones(path: Path, manifest: Manifest, places: Places) -> dict[str, Tom
     return tombstones
 
 
-def _new_ids(spool: Spool, segments: list[SegmentInfo]) -> Iterator[tuple[str, int, int]]:
+def new_ids(spool: Spool, segments: Sequence[SegmentInfo]) -> Iterator[tuple[str, int, int]]:
     """Where each id of the spool is in the new segments."""
     ids = (id_ for chunk in range(spool.chunk_count()) for id_ in spool.ids(chunk))
     places = ((int(info.name), document) for info in segments for document in range(info.documents))

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from colindex.storage.segments import MAX_DOCUMENTS
 
-__all__ = ["Run", "Stored", "plan"]
+__all__ = ["Run", "Stored", "cut", "plan"]
 
 _DELETED_SHARE = 0.25
 _SIMILAR = 2
@@ -140,14 +140,14 @@ def _by_tiers(sizes: _Sizes) -> _Merged:
 def _in_full(sizes: _Sizes) -> _Merged:
     for stretch in _stretches(sizes, sizes.columns):
         groups = list(_packed(sizes, stretch))
-        cut = _cut(np.concatenate([sizes.stored[place].lengths for place in stretch]), sizes)
-        if len(cut) < len(groups):
+        anew = cut([sizes.stored[place] for place in stretch], sizes.segment_tokens, sizes.max_documents)
+        if len(anew) < len(groups):
             same = next(
                 place
-                for place, documents in enumerate(cut)
+                for place, documents in enumerate(anew)
                 if sizes.stored[stretch[place]].deleted or sizes.documents[stretch[place]] != documents
             )
-            yield stretch[same:], tuple(cut[same:])
+            yield stretch[same:], anew[same:]
             continue
         for group in groups:
             if len(group) > 1 or sizes.stored[group[0]].deleted:
@@ -187,16 +187,17 @@ def _similar(sizes: _Sizes, group: range) -> Iterator[range]:
     yield from _similar(sizes, range(largest + 1, group.stop))
 
 
-def _cut(lengths: NDArray[np.uint32], sizes: _Sizes) -> list[int]:
-    """Documents of each segment where all are cut anew, each as long as can be."""
+def cut(segments: Sequence[Stored], segment_tokens: int, max_documents: int = MAX_DOCUMENTS) -> tuple[int, ...]:
+    """Documents of each segment where all are cut anew at document borders, each as long as can be."""
+    lengths = np.concatenate([np.empty(0, np.uint32), *(each.lengths for each in segments)])
     ends = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     counts, first = [], 0
     while first < len(lengths):
-        stop = int(np.searchsorted(ends, ends[first] + sizes.segment_tokens, side="right")) - 1
-        stop = min(max(stop, first + 1), first + sizes.max_documents, len(lengths))
+        stop = int(np.searchsorted(ends, ends[first] + segment_tokens, side="right")) - 1
+        stop = min(max(stop, first + 1), first + max_documents, len(lengths))
         counts.append(stop - first)
         first = stop
-    return counts
+    return tuple(counts)
 
 
 def _empty(segments: Sequence[Stored], runs: Sequence[Run]) -> Iterator[Run]:

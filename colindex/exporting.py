@@ -33,13 +33,14 @@ from colindex.storage.catalog import Catalog
 from colindex.storage.checksums import FileSum
 from colindex.storage.copying import copy_files
 from colindex.storage.directory import NewFile, require_space, write_new_file
-from colindex.storage.extract import COLUMNS, Piece, pieces, stored_columns
 from colindex.storage.layout import codebook_path
 from colindex.storage.lock import WriterLock
 from colindex.storage.manifest import Manifest
 from colindex.storage.pinned import pinned
 from colindex.storage.plain import PlainWriter, below, read_arrays
-from colindex.storage.segments import SegmentInfo, SegmentReader, segment_path
+from colindex.storage.scanning import Part as Run
+from colindex.storage.scanning import inspection_columns, scan
+from colindex.storage.segments import COLUMNS, SegmentInfo, SegmentReader, segment_path
 from colindex.storage.staged import publish, working_folder
 from colindex.storage.tombstones import read_tombstones, tombstones_path
 
@@ -137,17 +138,16 @@ def _folders(path: Path, manifest: Manifest) -> list[tuple[Path, dict[str, FileS
 def id_places(path: Path, manifest: Manifest) -> Iterator[tuple[str, int, int]]:
     """Where each id of the generation leads, from the segments: the catalog may have gone on to a newer generation."""
     for info in manifest.segments:
-        reader, live = SegmentReader(path, info), _live(path, manifest, info)
-        for id_, document in zip(reader.external_ids(live), live.tolist(), strict=True):
+        deleted = _deleted(path, manifest, info)
+        live = np.delete(np.arange(info.documents), deleted).tolist()
+        for id_, document in zip(SegmentReader(path, info).external_ids(live), live, strict=True):
             yield id_, int(info.name), document
 
 
-def _live(path: Path, manifest: Manifest, info: SegmentInfo) -> NDArray[np.int64]:
-    """The numbers of the documents of a segment that are not deleted."""
-    marks = np.ones(info.documents, np.bool_)
-    if (tombstones := manifest.tombstones.get(info.name)) is not None:
-        marks[read_tombstones(path, tombstones, info.documents)] = False
-    return np.flatnonzero(marks)
+def _deleted(path: Path, manifest: Manifest, info: SegmentInfo) -> NDArray[np.int64]:
+    if info.name not in manifest.tombstones:
+        return np.empty(0, np.int64)
+    return read_tombstones(path, manifest.tombstones[info.name], info.documents)
 
 
 def _estimated(manifest: Manifest, *, vectors: bool) -> int:
@@ -175,12 +175,11 @@ def _write_tree(path: Path, manifest: Manifest, tree: Path, *, vectors: bool, pr
     parts: list[Part] = []
     done = 0
     for info in manifest.segments:
-        reader = SegmentReader(path, info)
-        for piece in pieces(reader, _live(path, manifest, info)):
-            documents.append(piece)
-            arrays.append(piece)
-            parts = _joined(parts, Part(len(piece.ids), tuple(stored_columns(info)), piece.source_offsets is not None))
-            done += len(piece.ids)
+        for run in scan(SegmentReader(path, info), _deleted(path, manifest, info)):
+            documents.append(run)
+            arrays.append(run)
+            parts = _joined(parts, Part(len(run), tuple(sorted(run.columns)), run.source_offsets is not None))
+            done += len(run)
             progress(Progress("export", done, manifest.documents))
     files |= {DOCUMENTS: documents.finish()} | below(VECTORS, arrays.finish())
     described = ExchangeManifest(
@@ -220,9 +219,9 @@ class _Documents:
         self._file = NewFile(path)
         self._zstd = zstandard.ZstdCompressor(level=3, write_checksum=True).compressobj()
 
-    def append(self, piece: Piece) -> None:
+    def append(self, run: Run) -> None:
         """One line a document."""
-        for id_, payload in zip(piece.ids, piece.payloads, strict=True):
+        for id_, payload in zip(run.ids, run.documents, strict=True):
             document = decode_document(payload)
             row = {"id": id_, "title": document.title, "text": document.text, "metadata": dict(document.metadata)}
             self._file.write(self._zstd.compress(json.dumps(row, ensure_ascii=False).encode() + b"\n"))
@@ -239,8 +238,8 @@ class _Arrays:
     def __init__(self, folder: Path, manifest: Manifest, codebook: SearchCodebook, *, vectors: bool) -> None:
         self._folder, self._codebook = folder, codebook
         self.tokens = self.source_tokens = 0
-        names = {name for info in manifest.segments for name in stored_columns(info)}
-        self._pooled = any("inspection/source_offsets/zarr.json" in info.files for info in manifest.segments)
+        names = {name for info in manifest.segments for name in inspection_columns(info.files)}
+        self._pooled = "source_offsets" in names
         size = codebook.layout.record_bytes
         self._records = ColumnWriter(folder / "records", np.uint8, size, shard_rows=_shard_rows(size), compressed=False)
         rows = _shard_rows(manifest.dim * _FLOAT16_BYTES)
@@ -251,19 +250,19 @@ class _Arrays:
         if self._pooled:
             self._offsets["source_offsets"] = _offsets(folder / "source_offsets")
 
-    def append(self, piece: Piece) -> None:
+    def append(self, run: Run) -> None:
         """Append the rows of some documents; a column that their segment does not have is filled with zeros."""
-        self._records.append(piece.records)
+        self._records.append(run.records)
         if self._vectors is not None:
-            self._vectors.append(decode_records(piece.records, self._codebook.codes).astype(np.float16))
-        source = piece.offsets if piece.source_offsets is None else piece.source_offsets
+            self._vectors.append(decode_records(run.records, self._codebook.codes).astype(np.float16))
+        source = run.offsets if run.source_offsets is None else run.source_offsets
         for name, column in self._columns.items():
             shape = (int(source[-1]), 2) if name == "spans" else (int(source[-1]),)
-            column.append(piece.columns.get(name, np.zeros(shape, np.int32)))
-        self._offsets["offsets"].write((piece.offsets[1:] + self.tokens).astype("<i8").tobytes())
+            column.append(run.columns.get(name, np.zeros(shape, np.int32)))
+        self._offsets["offsets"].write((run.offsets[1:] + self.tokens).astype("<i8").tobytes())
         if self._pooled:
             self._offsets["source_offsets"].write((source[1:] + self.source_tokens).astype("<i8").tobytes())
-        self.tokens += int(piece.offsets[-1])
+        self.tokens += int(run.offsets[-1])
         self.source_tokens += int(source[-1])
 
     def finish(self) -> dict[str, FileSum]:

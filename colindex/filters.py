@@ -9,17 +9,20 @@ SQL's rules of NULL hold: a document for which the condition is NULL does not me
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from colindex.errors import FilterError
 from colindex.storage.conditions import Condition, ConditionError, folded
+from colindex.storage.manifest import Manifest
 from colindex.storage.metadata import MetadataTable
 from colindex.storage.segments import SegmentReader
+from colindex.storage.tombstones import read_tombstones
 
-__all__ = ["columns", "evaluate"]
+__all__ = ["columns", "evaluate", "matching"]
 
 _SHOWN = 20
 _QUOTED = 200
@@ -46,6 +49,20 @@ def evaluate(segments: Sequence[SegmentReader], where: str) -> tuple[NDArray[np.
         return tuple(table.choose(condition, names) for table in tables)
     except ConditionError as error:
         raise FilterError(_explained(where, str(error), known)) from error
+
+
+def matching(path: Path, manifest: Manifest, where: str) -> Iterator[str]:
+    """The ids of the documents of a generation that are not deleted and meet a condition.
+
+    Raises:
+        As `evaluate`.
+    """
+    segments = [SegmentReader(path, info) for info in manifest.segments]
+    for segment, bits in zip(segments, evaluate(segments, where), strict=True):
+        marks = np.unpackbits(bits, count=segment.info.documents, bitorder="little")
+        if (tombstones := manifest.tombstones.get(segment.info.name)) is not None:
+            marks[read_tombstones(path, tombstones, segment.info.documents)] = 0
+        yield from segment.external_ids(np.flatnonzero(marks).tolist())
 
 
 def columns(tables: Iterable[MetadataTable | None]) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from colindex.exchange import CODEBOOK, DOCUMENTS, MANIFEST, REMEDY, VECTORS, Ex
 from colindex.exporting import ExportReport, id_places
 from colindex.params import BuildParams
 from colindex.progress import Progress, Report, silent
+from colindex.segmenting import append_part
 from colindex.spool import encode_document
 from colindex.storage.archive import is_archive, unpack
 from colindex.storage.arrays import read_column
@@ -39,6 +40,7 @@ from colindex.storage.layout import codebook_path
 from colindex.storage.lock import WriterLock
 from colindex.storage.manifest import Manifest
 from colindex.storage.plain import read_arrays, read_plain, within
+from colindex.storage.scanning import Part as Run
 from colindex.storage.segment_writer import SegmentWriter
 from colindex.storage.segments import MAX_DOCUMENTS, SegmentInfo
 from colindex.storage.staged import publish, working_folder
@@ -197,21 +199,17 @@ class _Segments:
         first, last = self.documents, self.documents + len(documents)
         offsets = export.offsets[first : last + 1]
         records = _rows(export, "records", offsets)
-        source = export.source_offsets[first : last + 1] if part.pooled else offsets
-        columns = {name: _rows(export, name, export.source_offsets[first : last + 1]) for name in part.columns}
-        self._writer.append(
-            records,
-            self._codebook.layout.unpack(records)[0],
-            offsets - offsets[0],
-            [document.id for document in documents],
-            [encode_document(document) for document in documents],
-            token_ids=columns.get("token_ids"),
-            spans=columns.get("spans"),
+        source = export.source_offsets[first : last + 1]
+        run = Run(
+            records=records,
+            centroids=self._codebook.layout.unpack(records)[0],
+            offsets=offsets - offsets[0],
+            ids=[document.id for document in documents],
+            documents=[encode_document(document) for document in documents],
+            columns={name: _rows(export, name, source) for name in part.columns},
             source_offsets=source - source[0] if part.pooled else None,
-            pool_map=columns.get("pool_map"),
-            titles=[document.title for document in documents],
-            metadata=[document.metadata for document in documents],
         )
+        append_part(self._writer, run)
         self._part, self.documents = part, last
 
     def seal(self) -> None:

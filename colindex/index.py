@@ -36,7 +36,7 @@ from colindex.params import BuildParams, SearchParams, checked_k, parse_bytes
 from colindex.passages import Unit, checked_unit, documents_to_split, rank_passages
 from colindex.progress import Report, silent
 from colindex.search import search, search_each, search_exact
-from colindex.sources import TextSource, VectorSource
+from colindex.sources import Source, TextSource, VectorSource
 from colindex.storage.manifest import Manifest
 from colindex.threads import blas_threads, one_blas_thread
 from colindex.types import Document, Hit, SearchStats, TextEncoder, TokenBatch
@@ -58,8 +58,7 @@ class Index:
     ) -> None:
         """Used by `Index.open`."""
         self._path, self._open, self._encoder, self._budget = path, generation, encoder, budget
-        self._threads, self._refresh = threads, refresh
-        self._closed = False
+        self._threads, self._refresh, self._closed = threads, refresh, False
 
     # ---- building
 
@@ -360,40 +359,42 @@ class Index:
             QueryError: the index was opened without its encoder.
             CorpusError, InputError, InvalidIdError, DiskSpaceError, IndexLockedError: nothing is added.
         """
-        source = TextSource(documents, self._required_encoder(), self._build_params())
-        return self._changed(add(self._path, source, progress=progress))
+        return self._add(TextSource(documents, self._required_encoder(), self._build_params()), progress)
 
     def upsert(self, documents: Iterable[Document], *, progress: Report = silent) -> ChangeReport:
         """As `add`, but a document whose id is in the index takes the place of the one that is there: all in one commit."""
-        source = TextSource(documents, self._required_encoder(), self._build_params())
-        return self._changed(add(self._path, source, replace=True, progress=progress))
+        return self._add(TextSource(documents, self._required_encoder(), self._build_params()), progress, replace=True)
 
     def add_vectors(self, batches: Iterable[TokenBatch], *, progress: Report = silent) -> ChangeReport:
         """As `add`, of token vectors to an index that was built from vectors."""
-        return self._changed(add(self._path, VectorSource(batches, self._build_params()), progress=progress))
+        return self._add(VectorSource(batches, self._build_params()), progress)
 
     def upsert_vectors(self, batches: Iterable[TokenBatch], *, progress: Report = silent) -> ChangeReport:
         """As `upsert`, of token vectors."""
-        source = VectorSource(batches, self._build_params())
-        return self._changed(add(self._path, source, replace=True, progress=progress))
+        return self._add(VectorSource(batches, self._build_params()), progress, replace=True)
 
-    def delete(self, ids: Iterable[str], *, missing_ok: bool = False) -> ChangeReport:
-        """Delete documents in one commit. Their space is freed by `compact`.
+    def delete(self, ids: Iterable[str] = (), *, where: str | None = None, missing_ok: bool = False) -> ChangeReport:
+        """Delete documents in one commit, by id or by a condition as `search` takes. Their space is freed by `compact`.
 
         Raises:
+            FilterError: `where` is no condition on the metadata of this index; nothing is deleted.
             DocumentNotFoundError: an id is not in the index, unless `missing_ok`; nothing is deleted.
             DiskSpaceError, IndexLockedError: nothing is deleted.
         """
-        return self._changed(delete(self._path, ids, missing_ok=missing_ok))
+        return self._changed(delete(self._path, ids, where=where, missing_ok=missing_ok))
 
-    def compact(self, *, full: bool = False, dry_run: bool = False, progress: Report = silent) -> CompactReport:
+    def compact(
+        self, *, full: bool = False, retrain: bool = False, dry_run: bool = False, progress: Report = silent
+    ) -> CompactReport:
         """Merge small segments and drop deleted documents (`full`: all that can be); no answer changes, to the bit.
 
+        With `retrain` all is coded anew by a new codebook: the texts where this handle has the encoder, else the vectors.
+
         Raises:
-            CorruptIndexError: what was to be copied is damaged; what has been committed stays.
-            DiskSpaceError, IndexLockedError
+            CorruptIndexError, DiskSpaceError, IndexLockedError: what has been committed stays.
         """
-        return self._changed(compact(self._path, full=full, dry_run=dry_run, progress=progress))
+        options = {"full": full, "retrain": retrain, "dry_run": dry_run}
+        return self._changed(compact(self._path, **options, encoder=self._encoder, progress=progress))
 
     # ---- looking at it
 
@@ -418,8 +419,6 @@ class Index:
         manifest = self._open.manifest
         return f"<Index {self._path} generation {manifest.generation}: {manifest.documents:,} documents>"
 
-    # ---- inside
-
     def _current(self) -> Generation:
         """The generation that this handle keeps."""
         if self._closed:
@@ -432,6 +431,9 @@ class Index:
             self.reopen()
         return self._current()
 
+    def _add(self, source: Source, progress: Report, *, replace: bool = False) -> ChangeReport:
+        return self._changed(add(self._path, source, replace=replace, progress=progress))
+
     def _changed(self, report: _Report) -> _Report:
         if self.reopen():
             tidy(self._path)  # the files that this handle itself held until now
@@ -443,7 +445,6 @@ class Index:
     def _required_encoder(self) -> TextEncoder:
         if self._encoder is None:
             raise QueryError(
-                f"{self._path}: text needs the encoder: open with Index.open(..., encoder=Encoder.load(...)), "
-                "or pass vectors (search_vectors, add_vectors)."
+                f"{self._path}: text needs the encoder: Index.open(..., encoder=Encoder.load(...)); or pass vectors."
             )
         return self._encoder

@@ -26,7 +26,7 @@ from colindex.storage.directory import require_space
 from colindex.threads import one_blas_thread
 from colindex.types import Document
 
-__all__ = ["Sample", "Vectors", "draw_sample"]
+__all__ = ["Sample", "Vectors", "draw_sample", "sample_tokens"]
 
 _ENCODE_ALL = 4  # encode the whole corpus into the spool up to this many times the sample
 _MEMORY_SHARE = 4  # the projected sample takes a quarter of the memory; clustering copies it group by group
@@ -111,7 +111,8 @@ class Sample:
 
 def draw_sample(source: Source, staging: Staging, state: State, report: Report) -> Sample:
     """Choose documents and make sure that their vectors are on disk."""
-    wanted = _sample_tokens(state.params, source, staging)
+    input_dim = source.encoder.dim if isinstance(source, TextSource) else staging.spool.tokens(0).tokens.dim
+    wanted = sample_tokens(state.params, state.params.dim or input_dim)
     chosen = np.random.default_rng(state.params.seed).random(state.documents) < wanted / max(1, state.estimated_tokens)
     if not chosen.any():
         chosen[0] = True
@@ -122,12 +123,9 @@ def draw_sample(source: Source, staging: Staging, state: State, report: Report) 
     return Sample(staging.spool, chosen, *_counted(staging.spool))
 
 
-def _sample_tokens(params: BuildParams, source: Source, staging: Staging) -> int:
-    """How many vectors fit in the share of memory that the sample may take."""
-    if params.sample_tokens is not None:
-        return params.sample_tokens
-    dim = params.dim or (source.encoder.dim if isinstance(source, TextSource) else staging.spool.tokens(0).tokens.dim)
-    return max(1, parse_bytes(params.memory) // _MEMORY_SHARE // (4 * dim))
+def sample_tokens(params: BuildParams, dim: int) -> int:
+    """How many vectors of some dim fit in the share of memory that the sample may take."""
+    return params.sample_tokens or max(1, parse_bytes(params.memory) // _MEMORY_SHARE // (4 * dim))
 
 
 def _encode_all(source: TextSource, spool: Spool, state: State, report: Report) -> None:

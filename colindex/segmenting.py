@@ -2,7 +2,8 @@
 
 1. Get the vectors of a chunk, pooled, from its source.
 2. Project, assign and code them, some chunks at once where there are threads.
-3. Append them to the open segment, in order; seal it at its budget of tokens, or when the next chunk's documents would not fit.
+3. Append them to the open segment, in order; seal it at its budget of tokens, when the next chunk's documents would not fit, or
+   when the next chunk's vectors come with other columns.
 
 Borders of segments depend on the documents alone.
 """
@@ -22,12 +23,13 @@ from colindex.params import BuildParams, parse_bytes
 from colindex.sources import Source
 from colindex.spool import CHUNK_VECTOR_BYTES, Spool, decode_document, encode_document
 from colindex.storage.directory import remove_tree
+from colindex.storage.scanning import Part
 from colindex.storage.segment_writer import SegmentWriter
 from colindex.storage.segments import MAX_DOCUMENTS, SegmentInfo, segment_path
 from colindex.threads import INDEPENDENT
 from colindex.types import CodedBatch, Document, PooledBatch
 
-__all__ = ["BESIDE_THE_RECORD", "Segmented", "thread_count", "write_segments"]
+__all__ = ["BESIDE_THE_RECORD", "Segmented", "append_part", "thread_count", "write_segments"]
 
 BESIDE_THE_RECORD = 12
 """Bytes on disk a stored vector beside its record, about: postings, token ids and spans, text."""
@@ -72,9 +74,13 @@ def write_segments(  # noqa: PLR0913 - where from, where to, and how
     """
     chunks, number = spool.chunk_count(), first_segment
     writer: SegmentWriter | None = None
+    columns: tuple[bool, ...] = ()
     batches = ((chunk, source.tokens(spool, chunk)) for chunk in range(first_chunk, chunks))
     for chunk, batch, coded, drift in _coded(batches, codebook, params, drifting):
-        writer = writer or _new_segment(path, number, codebook)
+        if writer is not None and columns != _columns(batch):
+            yield Segmented(0, chunk, writer.seal(), None)
+            writer, number = None, number + 1
+        writer, columns = writer or _new_segment(path, number, codebook), _columns(batch)
         _append(writer, batch, coded, _payloads(source, spool, chunk, batch))
         following = spool.document_count(chunk + 1) if chunk + 1 < chunks else 0
         full = writer.n_tokens >= params.segment_tokens or writer.n_documents + following > MAX_DOCUMENTS
@@ -142,20 +148,42 @@ def _payloads(source: Source, spool: Spool, number: int, batch: PooledBatch) -> 
     return [encode_document(Document(id=id_, text="")) for id_ in batch.tokens.ids]
 
 
+def _columns(batch: PooledBatch) -> tuple[bool, ...]:
+    """What is known of the vectors; a segment holds one kind."""
+    return batch.source is not None, batch.tokens.token_ids is not None, batch.tokens.spans is not None
+
+
 def _append(writer: SegmentWriter, batch: PooledBatch, coded: CodedBatch, payloads: list[bytes]) -> None:
     """Append one chunk."""
     tokens, source = batch.tokens, batch.source
-    documents = [decode_document(payload) for payload in payloads]
-    writer.append(
-        coded.records,
-        coded.centroids,
-        coded.offsets,
-        tokens.ids,
-        payloads,
-        token_ids=tokens.token_ids if source is None else source.token_ids,
-        spans=tokens.spans if source is None else source.spans,
+    columns = {
+        "token_ids": tokens.token_ids if source is None else source.token_ids,
+        "spans": tokens.spans if source is None else source.spans,
+        "pool_map": None if source is None else source.stored,
+    }
+    part = Part(
+        records=coded.records,
+        centroids=coded.centroids,
+        offsets=coded.offsets,
+        ids=tokens.ids,
+        documents=payloads,
+        columns={name: column for name, column in columns.items() if column is not None},
         source_offsets=None if source is None else source.offsets,
-        pool_map=None if source is None else source.stored,
+    )
+    append_part(writer, part)
+
+
+def append_part(writer: SegmentWriter, part: Part) -> None:
+    """Append documents as they are; what conditions know of them is taken from their payloads."""
+    documents = [decode_document(payload) for payload in part.documents]
+    writer.append(
+        part.records,
+        part.centroids,
+        part.offsets,
+        part.ids,
+        part.documents,
+        source_offsets=part.source_offsets,
         titles=[document.title for document in documents],
         metadata=[document.metadata for document in documents],
+        **part.columns,
     )

@@ -44,6 +44,7 @@ from colindex.storage.lmdb_guard import (
     write_commit_record,
 )
 from colindex.storage.manifest import Manifest
+from colindex.storage.manifest_copy import refresh_manifest_copy, write_manifest_copy
 
 if TYPE_CHECKING:
     import lmdb
@@ -72,8 +73,12 @@ class Catalog:
             raise
 
     @classmethod
-    def open_reader(cls, index_path: Path) -> Catalog:
+    def open_reader(cls, index_path: Path, *, may_change: bool = True) -> Catalog:
         """Open the catalog of an index at its latest generation.
+
+        Args:
+            index_path: the folder of the index.
+            may_change: somebody else may be committing; not so for the holder of the `WriterLock`.
 
         Raises:
             IndexNotFoundError: there is no index.
@@ -85,7 +90,7 @@ class Catalog:
         require_index(Path(index_path))
         if not (path / DATA).exists() and not (path / RECORD).exists():
             raise not_built(index_path)
-        catalog = cls(path, _share(path, create=False), writable=False)
+        catalog = cls(path, _share(path, create=False, may_change=may_change), writable=False)
         if catalog._manifest is None:
             catalog.close()
             raise not_built(index_path)
@@ -102,7 +107,7 @@ class Catalog:
         path = catalog_path(index_path)
         path.mkdir(exist_ok=True)
         fresh = not (path / RECORD).exists()
-        catalog = cls(path, _share(path, create=True), writable=True)
+        catalog = cls(path, _share(path, create=True, may_change=False), writable=True)
         try:
             catalog._prepare(fresh)
         except BaseException:
@@ -196,7 +201,8 @@ class Catalog:
         Raises:
             StorageError: the catalog was opened for reading, or the generation is not the next one.
             InvalidIdError: an id that cannot be stored.
-            OSError, DiskSpaceError: the disk; the last generation stays the latest, unless only the note of it cannot be written.
+            OSError, DiskSpaceError: the disk; the last generation stays the latest, unless only the note of it, or the copy of
+                the manifest, cannot be written.
         """
         if not self._writable:
             raise StorageError(f"{self._path}: opened for reading; open it with Catalog.open_writer to commit.")
@@ -213,10 +219,9 @@ class Catalog:
         announce_commit(self._path)
         self._shared.write(places, removed, manifest.generation, manifest.to_json())
         self._manifest = manifest
-        with suppress(
-            DiskSpaceError
-        ):  # the generation is there: readers look closer, and the next writer makes up the record
+        with suppress(DiskSpaceError):  # the generation is there: readers look closer, the next writer makes up for it
             write_commit_record(self._path, manifest.generation)
+            write_manifest_copy(self._path.parent, manifest)
 
     def _prepare(self, fresh: bool) -> None:
         """Make the databases of a new catalog; finish what a writer that ended after its commit left undone."""
@@ -229,6 +234,8 @@ class Catalog:
             for _ in self.ids():  # every value is looked at before the file as it is now is declared good
                 pass
             write_commit_record(self._path, self.generation)
+        if self._manifest is not None:
+            refresh_manifest_copy(self._path.parent, self._manifest)
 
     def _latest(self) -> Manifest | None:
         """The manifest of the newest generation in the file."""
@@ -372,13 +379,13 @@ def structural_problems(data: Path) -> list[str]:
         return [str(error)]
 
 
-def _share(path: Path, create: bool) -> _Shared:
+def _share(path: Path, *, create: bool, may_change: bool) -> _Shared:
     """The environment of a catalog: the one that is open already, or a new one if the guard lets its file pass."""
     data = path / DATA
     with _environments_lock:
         empty = create and not (path / RECORD).exists() and (not data.exists() or data.stat().st_size == 0)
         if not empty:
-            check_catalog_file(path, structural_problems, may_change=not create)
+            check_catalog_file(path, structural_problems, may_change=may_change)
             if (shared := _environments.get(_identity(data))) is not None:
                 shared.users += 1
                 return shared

@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_REMEDY = "restore it from a copy, or build the index again; `colindex verify` lists everything that is damaged"
+_REMEDY = "restore it from a copy, or see what `colindex verify --repair --dry-run` would keep"
 
 
 class Operations:

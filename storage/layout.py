@@ -3,6 +3,7 @@
     wiki.colindex/
       writer.lock              held by whoever writes
       catalog.lmdb/            data.mdb, lock.mdb, commit.json
+      manifest.json            a copy of the newest manifest, in case the catalog is lost
       codebook-000001.zarr/    the codebook
       segments/000001.zarr/    a segment
       tombstones/000001-000007.zarr/   deleted documents of segment 000001 as of generation 7
@@ -22,6 +23,7 @@ from colindex.storage.errors import IndexNotBuiltError, IndexNotFoundError
 from colindex.storage.lmdb_guard import DATA, LOCK_FILE, RECORD
 from colindex.storage.lock import LOCK_NAME
 from colindex.storage.manifest import Manifest
+from colindex.storage.manifest_copy import COPY
 from colindex.storage.tombstones import FOLDER as TOMBSTONES
 
 __all__ = ["codebook_path", "next_codebook", "not_built", "require_index", "stray_paths"]
@@ -42,7 +44,7 @@ def stray_paths(index_path: Path, manifest: Manifest | None) -> list[Path]:
 
     A folder appears once if all of it is stray; inside the segments and codebooks that are named, single files appear.
     """
-    named = {LOCK_NAME} | {f"catalog.lmdb/{name}" for name in (DATA, LOCK_FILE, RECORD)}
+    named = {LOCK_NAME, COPY} | {f"catalog.lmdb/{name}" for name in (DATA, LOCK_FILE, RECORD)}
     if manifest is not None:
         named |= {f"{manifest.codebook}.zarr/{name}" for name in manifest.codebook_files}
         for segment in manifest.segments:

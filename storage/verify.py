@@ -1,7 +1,7 @@
 """Verification: everything an index says about itself, held against its bytes.
 
 1. The catalog: its file as the guard sees it (`lmdb_guard.py`: record of the last commit, or page structure), then the check
-   of every value, then the manifest.
+   of every value, then the manifest, and its copy beside the catalog.
 2. Files: each one that the manifest names is there, with its length and its xxh3_128; no others are in the folder.
 3. Segments, those whose files are sound: the parts agree with each other (`verify_segments.py`), and tombstones are of documents
    that there are.
@@ -26,11 +26,12 @@ from colindex.storage.checksums import FileSum, file_sum
 from colindex.storage.errors import CorruptIndexError
 from colindex.storage.layout import codebook_path, stray_paths
 from colindex.storage.manifest import Manifest
+from colindex.storage.manifest_copy import COPY, read_manifest_copy
 from colindex.storage.segments import SegmentInfo, SegmentReader, segment_path
 from colindex.storage.tombstones import read_tombstones, tombstones_path
 from colindex.storage.verify_segments import segment_problems
 
-__all__ = ["Finding", "verify_index"]
+__all__ = ["Finding", "folder_findings", "verify_index"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Finding:
     path: Path
     """The file, or the folder of a part."""
     kind: str
-    """`missing`, `unexpected`, `size`, `checksum`, `catalog`, `segment` or `ids`."""
+    """`missing`, `unexpected`, `size`, `checksum`, `catalog`, `copy`, `segment` or `ids`."""
     expected: str
     got: str
     message: str
@@ -67,7 +68,7 @@ def verify_index(index_path: Path) -> list[Finding]:
         return [_problem(catalog_path(index_path), "catalog", str(error))]
     with catalog:
         manifest = catalog.manifest()
-        findings = list(_file_findings(index_path, manifest))
+        findings = [*_copy_findings(index_path, manifest), *_file_findings(index_path, manifest)]
         damaged = {finding.path for finding in findings}
         sound = [s for s in manifest.segments if not _holds(segment_path(index_path, s.name), damaged)]
         for segment in sound:
@@ -77,6 +78,23 @@ def verify_index(index_path: Path) -> list[Finding]:
             deleted[segment.name] = _deleted(index_path, manifest, segment)
         findings += _id_findings(index_path, catalog, sound, deleted)
     return findings
+
+
+def _copy_findings(index_path: Path, manifest: Manifest) -> Iterator[Finding]:
+    """The copy of the manifest: of an earlier generation after a crash, of a newer one while somebody commits."""
+    path = index_path / COPY
+    try:
+        copy = read_manifest_copy(index_path)
+    except CorruptIndexError as error:
+        yield _problem(path, "copy", str(error))
+        return
+    if copy is None:
+        return
+    expected, got = f"generation {manifest.generation}", f"generation {copy.generation}"
+    if copy.generation < manifest.generation:
+        yield Finding(path, "unexpected", expected, got, f"{path}: of {got}; the next writer writes it anew.")
+    elif copy.generation == manifest.generation and copy != manifest:
+        yield _finding(path, "copy", "the manifest of the catalog", "another")
 
 
 def _deleted(index_path: Path, manifest: Manifest, segment: SegmentInfo) -> NDArray[np.int64] | None:
@@ -95,17 +113,18 @@ def _holds(folder: Path, paths: set[Path]) -> bool:
 
 def _file_findings(index_path: Path, manifest: Manifest) -> Iterator[Finding]:
     """Step 2."""
-    yield from _folder_findings(codebook_path(index_path, manifest.codebook), manifest.codebook_files)
+    yield from folder_findings(codebook_path(index_path, manifest.codebook), manifest.codebook_files)
     for segment in manifest.segments:
-        yield from _folder_findings(segment_path(index_path, segment.name), segment.files)
+        yield from folder_findings(segment_path(index_path, segment.name), segment.files)
     for each in manifest.tombstones.values():
-        yield from _folder_findings(tombstones_path(index_path, each.name), each.files)
+        yield from folder_findings(tombstones_path(index_path, each.name), each.files)
     for path in stray_paths(index_path, manifest):
         message = f"{path}: no generation names it; it harms nobody, and the next writer removes it."
         yield Finding(path, "unexpected", "no such file", "one", message)
 
 
-def _folder_findings(folder: Path, files: Mapping[str, FileSum]) -> Iterator[Finding]:
+def folder_findings(folder: Path, files: Mapping[str, FileSum]) -> Iterator[Finding]:
+    """What is wrong with the files of one folder."""
     for name, expected in sorted(files.items()):
         try:
             got = file_sum(folder / name)
@@ -170,7 +189,9 @@ def _lost_ids(index_path: Path, catalog: Catalog, segment: SegmentInfo, deleted:
 
 
 def _finding(path: Path, kind: str, expected: str, got: str) -> Finding:
-    message = f"{path}: expected {expected}, got {got}; restore it from a copy, or build the index again."
+    message = (
+        f"{path}: expected {expected}, got {got}; restore it from a copy, or keep what is sound with `verify --repair`."
+    )
     return Finding(path, kind, expected, got, message)
 
 

@@ -21,4 +21,4 @@ settings.load_profile("repeatable")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--steps", type=int, default=2_000, help="steps of tests/test_lifecycle.py")
     parser.addoption("--every-step", action="store_true", help="tests/test_crash_points.py goes wrong at every step")
-    parser.addoption("--flips", type=int, default=150, help="bytes that tests/test_flips.py flips")
+    parser.addoption("--flips", type=int, default=150, help="bytes that tests/test_damage.py flips")

@@ -98,18 +98,23 @@ def test_in_full_no_two_neighbours_would_fit_into_one(segments: list[Stored]) ->
         assert not fits or one.columns != other.columns
 
 
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=60))
-def test_no_vector_is_rewritten_for_little(adds: list[int]) -> None:
-    """Compacted after each add, a vector moves a number of times that is logarithmic in the size it ends in."""
+@pytest.mark.parametrize("tokens", [1_600, 2_500, 10])
+def test_no_vector_is_rewritten_for_little(tokens: int) -> None:
+    """Compacted after each add, a vector moves as often as its segment can grow by half, and not with every add."""
+    full = 100_000
+    floor = full / 64
     segments: list[Stored] = []
-    rewritten = 0
-    for tokens in adds:
-        segments.append(stored(1, tokens))
-        runs = planned(segments)
+    rewritten = adds = 0
+    while adds * tokens < full / 2 and adds < 200:
+        segments, adds = [*segments, stored(1, tokens)], adds + 1
+        runs = plan(segments, full)
         rewritten += sum(each.tokens for run in runs for each in segments[run.first : run.stop])
         segments = carried_out(segments, runs)
-    smallest, grown = TOKENS / 64, 1.5
-    assert rewritten <= sum(adds) * (2 + np.log(TOKENS / smallest) / np.log(grown)) + smallest * 3 * len(adds)
+    times = np.log(full / 2 / floor) / np.log(1.5)
+    assert rewritten <= adds * (tokens * times + 3 * floor)
+    assert rewritten >= adds * tokens, "but they are merged"
+    if tokens > floor:
+        assert rewritten <= adds * tokens * times
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,7 @@ def test_a_process_may_be_killed_anywhere(tmp_path: Path, request: pytest.Fixtur
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    sys.stdout.write(f"killed at {done.stdout}")
     assert int(done.stdout) >= (500 if stride == 1 else 20)
 
 

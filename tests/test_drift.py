@@ -110,9 +110,9 @@ class TestMerging:
 class TestAdvice:
     def test_names_the_ratio_and_the_command_from_the_threshold_on(self) -> None:
         assert of_ratio(RETRAIN_AT - 0.01).advice() is None
-        advice = of_ratio(1.42).advice()
+        advice = of_ratio(1.84).advice()
         assert advice is not None
-        assert "1.42 times the build's" in advice
+        assert "1.84 times the build's" in advice
         assert "`colindex compact --retrain`" in advice
 
     def test_a_build_without_residuals(self) -> None:

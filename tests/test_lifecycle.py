@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -243,6 +243,14 @@ class Life(RuleBasedStateMachine):
         assert [finding for finding in verify_index(self.path) if not finding.harmless] == []
 
 
+@pytest.fixture
+def no_folder_left() -> Iterator[None]:
+    yield
+    shutil.rmtree(beginning().parent)
+    beginning.cache_clear()
+
+
+@pytest.mark.usefixtures("no_folder_left")
 def test_an_index_lives_as_a_dictionary(request: pytest.FixtureRequest) -> None:
     lives = request.config.getoption("steps") // STEPS_OF_A_LIFE
     run_state_machine_as_test(

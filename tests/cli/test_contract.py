@@ -37,7 +37,20 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_commands() -> None:
-    names = ["add", "build", "delete", "eval", "export", "import", "info", "inspect", "search", "serve", "verify"]
+    names = [
+        "add",
+        "build",
+        "compact",
+        "delete",
+        "eval",
+        "export",
+        "import",
+        "info",
+        "inspect",
+        "search",
+        "serve",
+        "verify",
+    ]
     assert sorted(main.commands) == names
 
 
@@ -115,6 +128,8 @@ def test_version() -> None:
         ["delete", "x"],
         ["delete", "x", "doc-1", "--from", "-"],
         ["delete", "x", "--from", "no-such-file"],
+        ["delete", "x", "doc-1", "--where", "a = 1"],
+        ["compact"],
         ["export", "x"],
         ["import", "no-such-folder", "x"],
     ],
@@ -137,6 +152,7 @@ def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
         ["add", "gone", "-"],
         ["delete", "gone", "doc-1"],
         ["export", "gone", "x"],
+        ["compact", "gone"],
     ],
 )
 def test_an_index_that_is_not_there(run: Run, tmp_path: Path, arguments: list[str]) -> None:
@@ -244,7 +260,7 @@ def test_an_interrupt_says_aborted_and_how_to_go_on(tmp_path: Path) -> None:
         process.stdin.write('{"_id": "a", "text": "amber"}\n')
         process.stdin.flush()
         deadline = time.monotonic() + 30
-        while not (tmp_path / "my index").exists() and time.monotonic() < deadline:
+        while not (tmp_path / "my index" / "staging" / "state.json").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()

@@ -24,7 +24,8 @@ def test_info_as_json(run: Run, index_path: Path) -> None:
     facts = json.loads(result.stdout)
     with Index.open(index_path) as index:
         stats, encoder = index.stats().as_dict(), index.manifest.encoder
-    assert facts == {"path": str(index_path), **stats, "encoder": encoder, "columns": ["id", "title", "number"]}
+    rest = {"encoder": encoder, "drift": None, "columns": ["id", "title", "number"]}
+    assert facts == {"path": str(index_path), **stats, **rest}
     assert facts["documents"] == 120
     assert facts["budget"] == 512 * 2**20
 
@@ -38,6 +39,18 @@ def test_info_as_table(run: Run, index_path: Path) -> None:
     assert facts["cache.misses"] == "0"
     assert facts["encoder.dim"] == "16"
     assert facts["columns"] == "id, title, number"
+
+
+def test_info_of_an_index_that_has_grown_and_shrunk(run: Run, index_path: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(index_path, tmp_path / "grown"))
+    with Index.open(path, encoder=WordEncoder()) as index:
+        index.add([Document("new", "amber unheard")])
+        index.delete(["doc-1", "doc-2"])
+    facts = json.loads(run("info", path, "--format", "json").stdout)
+    assert (facts["documents"], facts["deleted"], facts["generation"], facts["segments"]) == (119, 2, 3, 2)
+    assert facts["drift"]["tokens"] == 2
+    assert facts["drift"]["ratio"] == pytest.approx(facts["drift"]["energy"] / facts["drift"]["built_energy"])
+    assert "drift.ratio" in run("info", path).stdout
 
 
 def test_info_of_an_index_of_vectors(run: Run, tmp_path: Path) -> None:

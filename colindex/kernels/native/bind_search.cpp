@@ -121,7 +121,7 @@ constexpr std::size_t kAtOnce = 256;  // centroids between two looks at the thre
 constexpr std::size_t kSampled = 16;  // one group of centroids in this many is looked at first
 constexpr std::size_t kFewCentroids = 4096;
 
-// The best centroids of each token, in two passes: a sample tells what score about twice as many as are wanted will reach; then
+// The best centroids of each token, in two passes: a sample tells what score a few times as many as are wanted will reach; then
 // all that reach it are collected. Without the sample, ten times as many pass through the buffers.
 class Probing {
   public:
@@ -130,7 +130,7 @@ class Probing {
 
     std::vector<Best> best(std::size_t kept) {
         forget_thresholds();
-        if (n_centroids_ >= kFewCentroids) sample(2 * kept / kSampled + 8);
+        if (n_centroids_ >= kFewCentroids) sample(3 * kept / kSampled + 12);
         std::vector<Best> found = collected(kept);
         const bool enough = std::all_of(found.begin(), found.end(), [&](const Best& of_token) { return of_token.size() >= kept; });
         if (enough) return found;
