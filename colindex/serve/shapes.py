@@ -59,14 +59,12 @@ class _Settings(_Form):
         allow_inf_nan=False,
         description="Standard deviations by which a document may beat its estimate.",
     )
-    exact: bool | None = Field(None, description="Score every document; null does so where that is faster.")
+    exact: bool | None = Field(None, description="Score every document, or never; null does so where that is faster.")
 
     @property
     def params(self) -> SearchParams:
         """As the library takes them."""
-        return SearchParams(
-            nprobe=self.nprobe, candidates=self.candidates, margin=self.margin, exact=self.exact or None
-        )
+        return SearchParams(nprobe=self.nprobe, candidates=self.candidates, margin=self.margin, exact=self.exact)
 
 
 class SearchForm(_Settings):
