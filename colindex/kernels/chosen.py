@@ -6,6 +6,8 @@ it is, and `MISSING` why it is not the native one.
 
 from __future__ import annotations
 
+from typing import Any
+
 from colindex.kernels.reference import (
     best,
     decode_records,
@@ -16,8 +18,22 @@ from colindex.kernels.reference import (
     trellis_states,
 )
 
+INTERFACE = 2
+"""Of the native body: one that was built from older sources would take these arrays for something else."""
+
+
+def _check_interface(native: Any) -> None:
+    """Refuse a library that was built from older sources."""
+    if getattr(native, "INTERFACE", 1) != INTERFACE:
+        raise ImportError(
+            f"{native.__file__} was built from other sources; build it again: setup.py build_ext --inplace"
+        )
+
+
 try:
     from colindex.kernels.native import _native
+
+    _check_interface(_native)
     from colindex.kernels.native.build import add_rows, encode_residuals, encode_trellis, nearest, project, ward_labels
     from colindex.kernels.native.search import gather, score_records, similarities, top_centroids
 except ImportError as error:

@@ -149,3 +149,16 @@ def test_every_kernel_with_a_native_body_runs_it() -> None:
         "project",
         "ward_labels",
     }
+
+
+@needs_native
+def test_a_native_body_of_other_sources_is_refused() -> None:
+    code = (
+        "from colindex.kernels.native import _native\n"
+        "_native.INTERFACE -= 1\n"
+        "from colindex.kernels import chosen\n"
+        "print(chosen.BODY, '|', chosen.MISSING)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    assert told.startswith("reference (NumPy) | ")
+    assert "built from other sources; build it again" in told
