@@ -208,7 +208,8 @@ def test_help_is_fast() -> None:
 
 def test_a_closed_pipe_is_quiet(index_path: Path) -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
+        "import signal, sys; sys.path.insert(0, sys.argv.pop(1))\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "from tests.words import WordEncoder\n"
         "from colindex.encoder import Encoder\n"
         "Encoder.load = lambda name, **settings: WordEncoder()\n"
