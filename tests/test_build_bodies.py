@@ -12,7 +12,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from colindex import BuildParams, Index, TokenBatch, build, clustering, codec, pooling, projection, sampling, threads
+from colindex import (
+    BuildParams,
+    Index,
+    TokenBatch,
+    clustering,
+    codec,
+    pooling,
+    projection,
+    sampling,
+    segmenting,
+    threads,
+)
 from colindex.errors import VectorError
 from colindex.kernels import chosen, reference
 from colindex.spool import Spool
@@ -29,7 +40,7 @@ def reference_body(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in KERNELS:
         monkeypatch.setattr(chosen, name, getattr(reference, name))
     monkeypatch.setattr(pooling, "ward_labels", reference.ward_labels)
-    for module in (threads, build):
+    for module in (threads, segmenting):
         monkeypatch.setattr(module, "INDEPENDENT", False)
     return iter(())
 
@@ -134,7 +145,7 @@ class TestSpool:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(np, "savez", full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(OSError, match="the disk is full"):
             spool.write_tokens(3, PooledBatch(many_vectors()[0], None))
         assert not spool.has_tokens(3)
         assert spool.chunk_count() == 3
