@@ -2,19 +2,23 @@
 
     python -m benchmarks.growth ~/vectors/scifact ~/vectors/wiki20k
     python -m benchmarks.growth ~/vectors/scifact --foreign ~/vectors/npl
+    python -m benchmarks.growth ~/vectors/wiki100k --steps 3 --queries 100 --whole last
 
 The vectors are brought to `--dim` dimensions first, by PCA of the collection, as if the encoder gave so many: so all lines are
-held against one truth, exact float32 MaxSim. Documents come in random order. The lines:
+held against one truth, exact float32 MaxSim. Documents come in random order (`benchmarks.growth_data`). The lines:
 
 1. *fixed*: built on the first tenth (or on another collection, `--foreign`), the rest by `add_vectors` in equal steps, the
    number of centroids fixed: what an engine does that keeps its codebook.
 2. *expanding*: the same, with new centroids as the index grows (`colindex.expansion`): the default.
-3. *recoded*: what each of the two became, with a codebook retrained on its decoded records and all of them coded again: what
-   retraining can do where nothing but the index is left.
+3. *retrained*: what `compact(retrain=True)` makes of each of the two in the end, where nothing but the index is left
+   (`colindex.retrain`).
 4. *whole*: built at once on all documents of a step. That is also what retraining gives where the vectors can be made again.
+   At the first size it is the expanding index itself.
 
 At each size: recall of the exact top 10 by the default search, and by one that scores every record (the codec's part);
 the postings that a query walks; the drift that the index reports of itself.
+
+Disk: the vectors in `--dim` dimensions and one index. Memory: what building takes, and the truth, 4 bytes a query and document.
 
 Writes benchmarks/results/growth-NAME.json and .png.
 """
@@ -31,33 +35,25 @@ from pathlib import Path
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.quality import exact_top, recall
-from benchmarks.vectors import Vectors, load
+from benchmarks.growth_data import Growth, Part, arranged, between, growth, pca, projected
+from benchmarks.quality import recall
+from benchmarks.vectors import load
 from colindex import BuildParams, Index, SearchParams
 from colindex.clustering import centroid_count
-from colindex.codebook import SearchCodebook
 from colindex.drift import Drift
-from colindex.projection import Projection, learn_projection
-from colindex.resample import decoded_sample
-from colindex.storage.layout import codebook_path
-from colindex.storage.plain import read_arrays
-from colindex.storage.scanning import scan
-from colindex.storage.segments import SegmentReader
 
 K = 10
-NONE = np.empty(0, np.int64)
-ROWS = 65_536
-"""Vectors that are projected at a time, and that a PCA is learned from."""
+MEMORY = "4GiB"
+"""Of an index that is searched or added to."""
 RESULTS = Path(__file__).parent / "results"
 LABELS = {
     "fixed": "adds, no expansion",
     "expanding": "adds, with expansion",
-    "fixed, recoded": "no expansion, retrained on its records",
-    "expanding, recoded": "expansion, retrained on its records",
+    "fixed, retrained": "no expansion, then compact --retrain",
+    "expanding, retrained": "expansion, then compact --retrain",
     "whole": "built whole at each size",
 }
 
@@ -77,6 +73,7 @@ class Point:
     """Entries walked a query."""
     refined: float
     """Documents scored a query."""
+    centroids: int
     drift: float | None
     """Residual energy of what was added over the build's."""
     advice: bool
@@ -85,75 +82,12 @@ class Point:
     """Of the last step alone: add, build or compaction."""
 
 
-@dataclass(frozen=True, slots=True)
-class Growth:
-    """What an index grows by."""
-
-    docs: Vectors
-    """What is built on first, then what is added, in order."""
-    queries: list[NDArray[np.float32]]
-    sizes: list[int]
-    """Documents after the build and after each step."""
-    exact: dict[int, list[list[str]]]
-    """The exact top 10 of each query at each size."""
-
-
-def pca(docs: Vectors, dim: int) -> Projection:
-    """To `dim` dimensions, learned from a collection."""
-    chosen = np.sort(np.random.default_rng(0).permutation(len(docs.vectors))[:ROWS])
-    return learn_projection(docs.vectors[chosen].astype(np.float32), dim, 0)
-
-
-def projected(of: Vectors, projection: Projection) -> Vectors:
-    """The same documents or queries, in fewer dimensions."""
-    parts = (of.vectors[start : start + ROWS] for start in range(0, len(of.vectors), ROWS))
-    vectors = np.concatenate([projection.apply(part).astype(np.float16) for part in parts])
-    return Vectors(of.ids, vectors, of.token_ids, of.offsets)
-
-
-def shuffled(docs: Vectors) -> Vectors:
-    """The documents that have tokens, in random order."""
-    lengths = np.diff(docs.offsets)
-    order = np.random.default_rng(0).permutation(np.flatnonzero(lengths))
-    rows = np.concatenate([np.arange(docs.offsets[number], docs.offsets[number + 1]) for number in order])
-    offsets = np.concatenate([[0], np.cumsum(lengths[order])])
-    return Vectors(tuple(docs.ids[number] for number in order), docs.vectors[rows], docs.token_ids[rows], offsets)
-
-
-def joined(first: Vectors, then: Vectors) -> Vectors:
-    """One collection after the other."""
-    return Vectors(
-        tuple(f"first-{id_}" for id_ in first.ids) + then.ids,
-        np.concatenate([first.vectors, then.vectors]),
-        np.concatenate([first.token_ids, then.token_ids]),
-        np.concatenate([first.offsets, first.offsets[-1] + then.offsets[1:]]),
-    )
-
-
-def between(docs: Vectors, first: int, stop: int) -> Vectors:
-    """Some documents next to each other."""
-    rows = slice(int(docs.offsets[first]), int(docs.offsets[stop]))
-    offsets = docs.offsets[first : stop + 1]
-    return Vectors(docs.ids[first:stop], docs.vectors[rows], docs.token_ids[rows], offsets - offsets[0])
-
-
-def growth(docs: Vectors, queries: Vectors, first: int, steps: int) -> Growth:
-    """Sizes in equal steps, and the truth at each."""
-    sizes = [int(size) for size in np.linspace(first, len(docs.ids), steps + 1)]
-    asked = queries.each()
-    exact = {}
-    for size in sizes:
-        some = docs.first(size)
-        exact[size] = [[docs.ids[n] for n in row] for row in exact_top(some.vectors, some.offsets, asked, K)]
-    return Growth(docs, asked, sizes, exact)
-
-
 def measured(line: str, folder: Path, of: Growth, size: int, seconds: float) -> Point:
     """Search one index."""
-    with Index.open(folder, memory="4GiB", threads=2) as index:
+    with Index.open(folder, memory=MEMORY, threads=2) as index:
         every = index.search_vectors_batch(of.queries, K, params=SearchParams(exact=True))
         answers = [index.search_vectors_with_stats(query, K, params=SearchParams(exact=False)) for query in of.queries]
-        manifest = index.manifest
+        manifest, centroids = index.manifest, index.stats().centroids
         drift = None if manifest.drift is None else Drift.from_json(manifest.drift)
     point = Point(
         line=line,
@@ -163,11 +97,15 @@ def measured(line: str, folder: Path, of: Growth, size: int, seconds: float) -> 
         recall_of_records=recall([[hit.id for hit in hits] for hits in every], of.exact[size]),
         postings=float(np.mean([stats.postings for _, stats in answers])),
         refined=float(np.mean([stats.candidates for _, stats in answers])),
+        centroids=centroids,
         drift=None if drift is None else drift.ratio,
         advice=drift is not None and drift.advice() is not None,
         seconds=seconds,
     )
-    click.echo(f"{line}: {size:,} documents, recall {point.recall:.4f}, {point.recall_of_records:.4f}", err=True)
+    click.echo(
+        f"{line}: {size:,} documents, recall {point.recall:.4f}, {point.recall_of_records:.4f}, {seconds:.0f} s",
+        err=True,
+    )
     return point
 
 
@@ -178,7 +116,7 @@ def grown(line: str, scratch: Path, of: Growth, params: BuildParams) -> list[Poi
         start = time.perf_counter()
         batches = between(of.docs, before, size).batches()
         if before:
-            with Index.open(folder, memory="4GiB") as index:
+            with Index.open(folder, memory=MEMORY) as index:
                 index.add_vectors(batches)
         else:
             Index.build_from_vectors(folder, batches, params)
@@ -186,33 +124,18 @@ def grown(line: str, scratch: Path, of: Growth, params: BuildParams) -> list[Poi
     return points
 
 
-def recoded(line: str, scratch: Path, of: Growth, params: BuildParams) -> Point:
+def retrained(line: str, scratch: Path, of: Growth) -> Point:
     """Retrain what `grown` left, on its own records."""
-    start, folder = time.perf_counter(), scratch / f"{line}, recoded"
-    with Index.open(scratch / line, memory="4GiB") as index:
-        manifest = index.manifest
-    arrays = read_arrays(codebook_path(scratch / line, manifest.codebook), manifest.codebook_files)
-    codebook = SearchCodebook.from_arrays(*arrays)
-    readers = [SegmentReader(scratch / line, info) for info in manifest.segments]
-    vectors, token_ids = decoded_sample(
-        (part for each in readers for part in scan(each, NONE)), codebook, share=1, seed=0
-    )
-    if token_ids is None:
-        raise ValueError(f"{line}: expected vocabulary ids of all records, got none.")
-    ids = tuple(id_ for each in readers for id_ in each.external_ids(range(each.info.documents)))
-    lengths = np.concatenate([np.diff(each.offsets.astype(np.int64)) for each in readers])
-    decoded = Vectors(ids, vectors.astype(np.float16), token_ids, np.concatenate([[0], np.cumsum(lengths)]))
-    Index.build_from_vectors(folder, decoded.batches(), params)
-    turned = replace(of, queries=[codebook.project(query) for query in of.queries])
-    point = measured(folder.name, folder, turned, of.sizes[-1], time.perf_counter() - start)
-    shutil.rmtree(folder)
-    return point
+    start = time.perf_counter()
+    with Index.open(scratch / line, memory=MEMORY) as index:
+        index.compact(retrain=True)
+    return measured(f"{line}, retrained", scratch / line, of, of.sizes[-1], time.perf_counter() - start)
 
 
-def whole(scratch: Path, of: Growth, params: BuildParams) -> list[Point]:
-    """Build anew at each size."""
+def whole(scratch: Path, of: Growth, sizes: Sequence[int], params: BuildParams) -> list[Point]:
+    """Build anew at some sizes."""
     folder, points = scratch / "whole", []
-    for size in of.sizes:
+    for size in sizes:
         start = time.perf_counter()
         Index.build_from_vectors(folder, of.docs.first(size).batches(), params)
         points.append(measured("whole", folder, of, size, time.perf_counter() - start))
@@ -249,12 +172,13 @@ def plot(path: Path, title: str, points: Sequence[Point]) -> None:
 
 def show(console: Console, points: Sequence[Point]) -> None:
     """A table."""
-    table = Table("line", "documents", "tokens", "recall", "of records", "postings", "refined", "drift", "advice", "s")
+    columns = "line documents tokens recall of-records postings refined centroids drift advice s"
+    table = Table(*columns.split())
     for point in points:
         drift = "" if point.drift is None else f"{point.drift:.2f}"
-        table.add_row(point.line, f"{point.documents:,}", f"{point.tokens:,}", f"{point.recall:.4f}",
-                      f"{point.recall_of_records:.4f}", f"{point.postings:,.0f}", f"{point.refined:.0f}", drift,
-                      "retrain" if point.advice else "", f"{point.seconds:.0f}")  # fmt: skip
+        figures = (f"{point.recall:.4f}", f"{point.recall_of_records:.4f}", f"{point.postings:,.0f}", f"{point.refined:.0f}",
+                   f"{point.centroids:,}", drift, "retrain" if point.advice else "", f"{point.seconds:.0f}")  # fmt: skip
+        table.add_row(point.line, f"{point.documents:,}", f"{point.tokens:,}", *figures)
     console.print(table)
 
 
@@ -268,6 +192,14 @@ def show(console: Console, points: Sequence[Point]) -> None:
 @click.option("--steps", default=6, show_default=True, help="Adds.")
 @click.option("--queries", "limit", default=200, show_default=True, help="Take the first so many queries.")
 @click.option("--documents", type=int, help="Take so many documents.")
+@click.option(
+    "--whole",
+    "at",
+    type=click.Choice(["each", "last"]),
+    default="each",
+    show_default=True,
+    help="Sizes at which to build at once, too: each, or the first and the last.",
+)
 @click.option("--scratch", type=click.Path(path_type=Path), help="Where indexes lie meanwhile.")
 def main(
     collections: tuple[Path, ...],
@@ -279,22 +211,23 @@ def main(
     steps: int,
     limit: int,
     documents: int | None,
+    at: str,
     scratch: Path | None,
 ) -> None:
     """Grow indexes of collections of vectors and measure them on the way."""
     console = Console(width=140)
     for collection in collections:
-        docs = shuffled(load(collection / "docs.npz")).first(documents)
-        projection = pca(docs, dim)
-        docs, queries = (
-            projected(docs, projection),
-            projected(load(collection / "queries.npz").first(limit), projection),
-        )
-        name, first = collection.name, max(1, round(share * len(docs.ids)))
+        docs, queries = load(collection / "docs.npz"), load(collection / "queries.npz").first(limit)
+        parts, name = [Part(docs, documents)], collection.name
         if foreign is not None:
-            others = projected(shuffled(load(foreign / "docs.npz")).first(foreign_documents), projection)
-            docs, name, first = joined(others, docs), f"{name}-on-{foreign.name}", len(others.ids)
-        points = lines(scratch, growth(docs, queries, first, steps), BuildParams(bits=bits))
+            parts.insert(0, Part(load(foreign / "docs.npz"), foreign_documents, "first-"))
+            name = f"{name}-on-{foreign.name}"
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            projection = pca(docs, dim)
+            every = arranged(Path(folder) / "vectors", parts, projection)
+            first = max(1, round(share * len(every.ids))) if foreign is None else len(parts[0].order())
+            of = growth(every, projected(queries, projection), first, steps, K)
+            points = lines(Path(folder), of, BuildParams(bits=bits), at)
         show(console, points)
         RESULTS.mkdir(exist_ok=True)
         content = {"collection": name, "dim": dim, "bits": bits, "queries": len(queries.ids)}
@@ -303,19 +236,15 @@ def main(
         plot(RESULTS / f"growth-{name}.png", f"{name}, {dim} dims, {bits} bits", points)
 
 
-def lines(scratch: Path | None, of: Growth, params: BuildParams) -> list[Point]:
-    """All lines, in a folder that goes afterwards."""
-    tokens = int(of.docs.offsets[of.sizes[0]])
-    with tempfile.TemporaryDirectory(dir=scratch) as name:
-        folder, points = Path(name), []
-        for line, settings in (
-            ("fixed", replace(params, centroids=centroid_count(tokens))),
-            ("expanding", params),
-        ):
-            points += grown(line, folder, of, settings)
-            points.append(recoded(line, folder, of, params))
-            shutil.rmtree(folder / line)
-        return points + whole(folder, of, params)
+def lines(scratch: Path, of: Growth, params: BuildParams, at: str) -> list[Point]:
+    """All lines; one index at a time."""
+    points, kept = [], centroid_count(int(of.docs.offsets[of.sizes[0]]))
+    for line, settings in (("fixed", replace(params, centroids=kept)), ("expanding", params)):
+        points += grown(line, scratch, of, settings)
+        points.append(retrained(line, scratch, of))
+        shutil.rmtree(scratch / line)
+    built = next(point for point in points if point.line == "expanding")
+    return [*points, replace(built, line="whole"), *whole(scratch, of, of.sizes[-1 if at == "last" else 1 :], params)]
 
 
 if __name__ == "__main__":

@@ -39,9 +39,18 @@ TOKENS_AT_ONCE = 8192
 
 
 def exact_top(
-    documents: NDArray[np.float32], offsets: NDArray[np.int64], queries: Sequence[NDArray[np.float32]], k: int
+    documents: NDArray[np.floating], offsets: NDArray[np.int64], queries: Sequence[NDArray[np.float32]], k: int
 ) -> list[NDArray[np.int64]]:
-    """The k best documents of each query by float32 MaxSim over all vectors: one BLAS product a block of documents."""
+    """The k best documents of each query by float32 MaxSim over all vectors."""
+    scores = exact_scores(documents, offsets, queries)
+    numbers = np.arange(scores.shape[1])
+    return [Ranked.best(numbers, row, k).documents for row in scores]
+
+
+def exact_scores(
+    documents: NDArray[np.floating], offsets: NDArray[np.int64], queries: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """The float32 MaxSim of each query with each document, [queries, documents]: one BLAS product a block of documents."""
     stacked = np.concatenate(queries)
     edges = np.concatenate([[0], np.cumsum([len(query) for query in queries])])[:-1]
     scores = np.full((len(queries), len(offsets) - 1), -np.inf, np.float32)
@@ -49,12 +58,11 @@ def exact_top(
     while begin < len(offsets) - 1:
         stop = max(begin + 1, int(np.searchsorted(offsets, offsets[begin] + TOKENS_AT_ONCE, side="right")) - 1)
         kept = np.flatnonzero(np.diff(offsets[begin : stop + 1]))  # documents with tokens
-        similarities = stacked @ documents[offsets[begin] : offsets[stop]].T
+        similarities = stacked @ documents[offsets[begin] : offsets[stop]].astype(np.float32).T
         best = np.maximum.reduceat(similarities, offsets[begin:stop][kept] - offsets[begin], axis=1)
         scores[:, begin + kept] = np.add.reduceat(best, edges, axis=0)
         begin = stop
-    numbers = np.arange(scores.shape[1])
-    return [Ranked.best(numbers, row, k).documents for row in scores]
+    return scores
 
 
 def build(folder: Path, docs: Vectors, params: BuildParams) -> tuple[float, Mapping[str, float]]:
