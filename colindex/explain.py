@@ -26,6 +26,7 @@ from colindex.errors import ParameterError
 from colindex.fetched import Fetched, fetch
 from colindex.kernels import chosen as kernels
 from colindex.params import SearchParams
+from colindex.probing import known_by_age
 from colindex.search import Ranked, Snapshot, Traced, candidates, search_exact, traced
 from colindex.selection import Selection
 
@@ -204,9 +205,11 @@ def _reach(case: Case, own: Fetched) -> tuple[Reach, ...]:
     closest = own.similarities(case.query, 0).max(axis=1)
     held = np.zeros(case.snapshot.codebook.n_centroids, np.bool_)
     held[own.centroids(0)] = True
+    segment = int(case.snapshot.locate(np.array([case.document]))[0][0])
+    probed = case.snapshot.codebook.probes.first(known_by_age(case.snapshot.known_centroids())[segment])
     reach = []
     for token, similarity in enumerate(closest.tolist()):
-        ids, _ = kernels.top_centroids(case.query[token : token + 1], case.snapshot.codebook.probes, len(held))
+        ids, _ = kernels.top_centroids(case.query[token : token + 1], probed, len(held))
         reach.append(Reach(token, case.names[token], similarity, int(held[ids[0]].argmax()) + 1))
     return tuple(reach)
 

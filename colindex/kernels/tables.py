@@ -44,6 +44,12 @@ class ProbeTable(NamedTuple):
         """Memory that it takes."""
         return self.values.nbytes + self.steps.nbytes + self.spreads.nbytes
 
+    def first(self, count: int) -> ProbeTable:
+        """The first so many centroids alone."""
+        if count == len(self.steps):
+            return self
+        return ProbeTable(self.values[: blocks_for(count)], self.steps[:count], self.spreads[:count])
+
     def rows(self) -> NDArray[np.uint8]:
         """The values centroid by centroid: uint8 [K, dim rounded up to a multiple of 4]."""
         blocks, quads = self.values.shape[:2]
