@@ -52,9 +52,10 @@ class TestAges:
 @pytest.mark.parametrize("known", [1, 15, 16, 17, 5000])
 def test_probing_the_first_centroids_is_probing_them_alone(known: int) -> None:
     every, query = table(5500), np.random.default_rng(1).standard_normal((3, 20)).astype(np.float32)
-    alone = ProbeTable(*(part.copy() for part in every.first(known)))
+    first = every.first(known)
+    alone = ProbeTable(first.values.copy(), first.steps.copy(), first.spreads.copy())
     for kernels in (chosen, reference):
-        ids, scores = kernels.top_centroids(query, every.first(known), 64)
+        ids, scores = kernels.top_centroids(query, first, 64)
         assert ids.shape == (3, min(known, 64))
         assert ids.max() < known
         expected = kernels.top_centroids(query, alone, 64)
