@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash_worlds import OPERATIONS, World
+from tests.crash_worlds import OPERATIONS, Change, Operation, Transfer, World
 from tests.faults import CountingOperations, Failure, FaultyOperations, fast_folder, using
 
 
@@ -62,20 +62,25 @@ def test_each_step_may_go_wrong(world: World, request: pytest.FixtureRequest, na
 _KILLS = "import sys; from tests.test_crash_points import kill_everywhere; kill_everywhere(*sys.argv[1:])"
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_a_process_may_be_killed_anywhere(tmp_path: Path, request: pytest.FixtureRequest, name: str) -> None:
+@pytest.mark.parametrize("kind", [Change, Transfer])
+def test_a_process_may_be_killed_anywhere(
+    tmp_path: Path, request: pytest.FixtureRequest, kind: type[Operation]
+) -> None:
     """In a process without threads of others, which forks a child for each moment."""
-    stride = 1 if request.config.getoption("every_step") else 71
+    every_step = request.config.getoption("every_step")
+    names = [name for name, operation in OPERATIONS.items() if isinstance(operation, kind)]
     done = subprocess.run(
-        [sys.executable, "-c", _KILLS, str(fast_folder() or tmp_path), name, str(stride)],
+        [sys.executable, "-c", _KILLS, str(fast_folder() or tmp_path), "1" if every_step else "83", *names],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[1],
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    sys.stdout.write(f"{name} killed at {done.stdout}")
-    assert int(done.stdout) >= (25 if stride == 1 else 1)
+    sys.stdout.write(done.stdout)
+    killed = [int(line.split()[-1]) for line in done.stdout.splitlines()]
+    assert len(killed) == len(names)
+    assert min(killed) >= (25 if every_step else 1)
 
 
 class KillingOperations(CountingOperations):
@@ -109,16 +114,18 @@ def _writes(flags: object) -> bool:
     return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
 
 
-def kill_everywhere(base: str, name: str, stride: str) -> None:
-    """Kill an operation at every `stride`th moment; prints how often it was killed."""
+def kill_everywhere(base: str, stride: str, *names: str) -> None:
+    """Kill each operation at every `stride`th moment; prints how often each was killed."""
     folder = Path(base, f"killed-{os.getpid()}")
-    world, killed, at = World(folder), 0, list(OPERATIONS).index(name)
-    while _killed(world.copy(name), name, at):
-        world.check(name, world.work)
-        killed, at = killed + 1, at + int(stride)
-    assert world.check(name, world.work), "it was left to finish"
+    world = World(folder)
+    for number, name in enumerate(names):
+        killed, at = 0, number
+        while _killed(world.copy(name), name, at):
+            world.check(name, world.work)
+            killed, at = killed + 1, at + int(stride)
+        assert world.check(name, world.work), "it was left to finish"
+        sys.stdout.write(f"{name} killed at {killed}\n")
     shutil.rmtree(folder)
-    sys.stdout.write(f"{killed}\n")
 
 
 def _killed(folder: Path, name: str, at: int) -> bool:
