@@ -79,7 +79,7 @@ FLIPS ?= 10000
 lifecycle: setup  ## STEPS=100000 random operations and crashes against a dictionary
 	$(LONG) tests/test_lifecycle.py --steps $(STEPS)
 
-crash: setup  ## Fail, tear and kill (SIGKILL) at every step of build, add, upsert, delete and compact
+crash: setup  ## Fail, tear and kill (SIGKILL) at every step of all that writes: changes, repairs, exports, imports
 	$(LONG) tests/test_crash_points.py --every-step
 
 flips: setup  ## FLIPS=10000 random bytes of an index, flipped one at a time

@@ -101,13 +101,18 @@ class Generation:
         found = self.catalog.locate(id_)
         if self.catalog.is_latest():
             return None if found is None else (self._positions[found[0]], found[1])
-        for position, segment in enumerate(
-            self.snapshot.segments
-        ):  # ids lead into a newer generation: look for it here
-            for document in segment.find(id_):
-                if (position, document) in self.snapshot.live:
-                    return position, document
-        return None
+        places = ((at, number) for at, segment in enumerate(self.snapshot.segments) for number in segment.find(id_))
+        return next((place for place in places if place in self.snapshot.live), None)  # ids lead into a newer one
+
+    def locate_each(self, ids: Iterable[str]) -> list[tuple[int, int]]:
+        """`locate` for many ids; those that the generation does not hold are left out."""
+        ids = list(ids)
+        found = self.catalog.locate_each(ids)
+        if self.catalog.is_latest():
+            return [(self._positions[place[0]], place[1]) for place in found if place is not None]
+        walked = (segment.find_each(ids).values() for segment in self.snapshot.segments)
+        places = ((at, number) for at, each in enumerate(walked) for numbers in each for number in numbers)
+        return [place for place in places if place in self.snapshot.live]
 
     def number_of(self, id_: str) -> int | None:
         """The number of a document through all segments; None where the generation does not hold it."""
@@ -147,9 +152,8 @@ class Generation:
 
     def _bits(self, ids: Iterable[str]) -> list[NDArray[np.uint8]]:
         marks = [np.zeros(size, np.bool_) for size in self.snapshot.live.sizes]
-        for id_ in ids:
-            if (place := self.locate(id_)) is not None:
-                marks[place[0]][place[1]] = True
+        for segment, document in self.locate_each(ids):
+            marks[segment][document] = True
         return [np.packbits(each, bitorder="little") for each in marks]
 
     def hits(self, ranked: Ranked, spans: Sequence[tuple[int, int] | None] | None = None) -> list[Hit]:

@@ -160,14 +160,18 @@ class Catalog:
             InvalidIdError: no index can hold such an id.
             CorruptIndexError: the stored value is damaged.
         """
-        key = encode_id(id)
+        return self.locate_each([id])[0]
+
+    def locate_each(self, ids: Iterable[str]) -> list[tuple[int, int] | None]:
+        """`locate` for each of some ids, in one transaction; raises as it does."""
+        keys = [encode_id(id) for id in ids]
         if self._manifest is None:
-            return None
+            return [None] * len(keys)
         with self._shared.reading() as transaction:
-            value = transaction.get(key, db=self._shared.database(_IDS, transaction))
-        if value is None:
-            return None
-        return self._place(key, bytes(value))
+            database = self._shared.database(_IDS, transaction)
+            values = [transaction.get(key, db=database) for key in keys]
+        pairs = zip(keys, values, strict=True)
+        return [None if value is None else self._place(key, value) for key, value in pairs]
 
     def ids(self) -> Iterator[tuple[str, int, int]]:
         """Every id of the newest generation with its segment and document, in the order of their bytes.

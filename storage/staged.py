@@ -2,7 +2,8 @@
 
 1. The destination must not be there.
 2. Everything is written in a working folder beside it, `.NAME.partial`, which is locked (flock): what a kill left in it is
-   removed by whoever comes next, and nobody disturbs somebody who still works.
+   removed by whoever comes next, even if only to be told that the destination is there, and nobody disturbs somebody who still
+   works.
 3. `publish` syncs the result, renames it to the destination and syncs the folder around it.
 4. The working folder goes in the end, whatever happens.
 """
@@ -31,25 +32,36 @@ def working_folder(destination: Path) -> Iterator[Path]:
         IndexLockedError: somebody else is writing the same destination.
         OSError: the folder around it is missing, or cannot be written.
     """
-    _require_absent(destination)
     folder = destination.absolute().with_name(f".{destination.absolute().name}.partial")
-    folder.mkdir(exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if not folder.is_dir():
+        _require_absent(destination)
+    descriptor = _hold(folder, destination)
     try:
+        for left in folder.iterdir():
+            remove_tree(left)
+        _require_absent(destination)
+        yield folder
+    finally:
+        remove_tree(folder)
+        os.close(descriptor)
+
+
+def _hold(folder: Path, destination: Path) -> int:
+    """Make the folder, if need be, and lock it; the descriptor that holds the lock."""
+    while True:
+        folder.mkdir(exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if folder.is_dir() and os.path.samestat(os.fstat(descriptor), folder.stat()):
+                return descriptor
         except BlockingIOError:
+            os.close(descriptor)
+            _require_absent(destination)  # its writer is about to end
             raise IndexLockedError(
                 f"{destination}: another process is writing it at this moment (in {folder}); wait until it has finished."
             ) from None
-        try:
-            for left in folder.iterdir():
-                remove_tree(left)
-            yield folder
-        finally:
-            remove_tree(folder)
-    finally:
-        os.close(descriptor)
+        os.close(descriptor)  # whoever had it has removed it meanwhile
 
 
 def publish(result: Path, destination: Path) -> None:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from colindex.storage import directory
-from colindex.storage.catalog import catalog_path
 from colindex.storage.directory import Operations
 from colindex.storage.lmdb_guard import DATA
 
@@ -23,12 +22,12 @@ class CountingOperations(Operations):
     """Counts the steps of some kinds, and calls `reached` before each with its number, its kind and how to do half of it.
 
     Args:
-        index_path: the index, so that its commit can be torn; None where that is not wanted.
+        folder: commits of catalogs below it can be torn; None where that is not wanted.
         kinds: which steps count; all of them by default.
     """
 
-    def __init__(self, index_path: Path | None = None, kinds: Collection[str] = ()) -> None:
-        self.index_path, self.kinds = index_path, kinds
+    def __init__(self, folder: Path | None = None, kinds: Collection[str] = ()) -> None:
+        self.folder, self.kinds = folder, kinds
         self.log: list[str] = []
 
     def reached(self, number: int, kind: str, tear: Callable[[], None]) -> None:
@@ -67,14 +66,13 @@ class CountingOperations(Operations):
 
     def _tear_commit(self, act: Callable[[], None]) -> None:
         """LMDB writes a transaction's pages, and then one of the two meta pages: leave it at the former."""
-        if self.index_path is None:
+        if self.folder is None:
             return
-        data = catalog_path(self.index_path) / DATA
-        with data.open("r+b", buffering=0) as file:
-            before = file.read(META_PAGES)
-            act()
-            file.seek(0)
-            file.write(before)
+        before = {data: data.read_bytes()[:META_PAGES] for data in self.folder.rglob(DATA)}
+        act()
+        for data, metas in before.items():  # one of them is being committed, the others stay as they are
+            with data.open("r+b", buffering=0) as file:
+                file.write(metas)
 
 
 class FaultyOperations(CountingOperations):
@@ -84,7 +82,7 @@ class FaultyOperations(CountingOperations):
         at: number of the step that goes wrong, from 0.
         torn: a write that goes wrong leaves half of its bytes, a commit its pages without the meta page; otherwise nothing.
         dead: every later step fails too, as for a process that has ended.
-        index_path: as for `CountingOperations`. Only where no handle of the index is open: LMDB shares its state between them.
+        folder: as for `CountingOperations`. Only where no handle of the index is open: LMDB shares its state between them.
         kinds: which steps count; all of them by default.
     """
 
@@ -94,10 +92,10 @@ class FaultyOperations(CountingOperations):
         *,
         torn: bool = False,
         dead: bool = False,
-        index_path: Path | None = None,
+        folder: Path | None = None,
         kinds: Collection[str] = (),
     ) -> None:
-        super().__init__(index_path, kinds)
+        super().__init__(folder, kinds)
         self.at, self.torn, self.dead = at, torn, dead
 
     @property

@@ -27,6 +27,7 @@ from colindex.errors import (
     QueryError,
 )
 from colindex.sources import TextSource
+from colindex.storage import entries
 from colindex.storage.layout import stray_paths
 from colindex.storage.lock import WriterLock
 from colindex.storage.verify import verify_index
@@ -269,6 +270,36 @@ def test_ids_restrict_a_search(folder: Path) -> None:
                 )
         assert index.search("amber", ids=[]) == []
         assert index.search_batch(["amber", "rare4"], 1, ids=["doc-4"])[1][0].id == "doc-4"
+
+
+def test_ids_restrict_a_search_of_an_old_generation(folder: Path) -> None:
+    wanted = ["doc-4", "doc-40", "doc-17", "doc-17", "doc-2", "new", "not there"]
+    with opened(folder) as reader, opened(folder) as writer:
+        writer.delete(["doc-2"])
+        assert reader.reopen()
+        before = {hit.id: hit.score for hit in reader.search("amber rare17", 100)}
+        writer.upsert([Document(id="doc-17", text="nothing"), Document(id="new", text="amber")])
+        writer.delete(["doc-4"])
+        writer.compact(full=True)
+        hits = reader.search("amber rare17", 100, ids=wanted)
+        assert {hit.id: hit.score for hit in hits} == {id_: before[id_] for id_ in ("doc-4", "doc-40", "doc-17")}
+        with pytest.raises(InvalidIdError):
+            reader.search("amber", ids=["doc-4", ""])
+
+
+def test_many_ids_of_an_old_generation_are_found_in_one_walk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(folder) as reader, opened(folder) as writer:
+        writer.delete(["doc-2"])
+        reads: list[str] = []
+        read = entries.read_exactly
+
+        def counted(path: Path, offset: int, size: int) -> bytes:
+            reads.append(path.name)
+            return read(path, offset, size)
+
+        monkeypatch.setattr(entries, "read_exactly", counted)
+        assert len(reader.search("amber", 60, ids=[f"doc-{number}" for number in range(60)])) == 60
+        assert len(reads) == 2 * len(reader.manifest.segments)
 
 
 def test_an_index_that_grows_gets_centroids_and_keeps_its_scores(folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import re
@@ -288,6 +289,39 @@ def test_an_end_in_the_middle_leaves_nothing_and_a_kill_is_cleared_away(
 def test_two_at_once_are_told_apart(texts: Path, tmp_path: Path) -> None:
     with working_folder(tmp_path / "new"), pytest.raises(IndexLockedError, match="another process is writing it"):
         export_index(texts, tmp_path / "new")
+
+
+def test_what_a_kill_left_beside_a_finished_one_is_cleared_away(texts: Path, tmp_path: Path) -> None:
+    copy_index(texts, tmp_path / "new")
+    (tmp_path / ".new.partial" / "export").mkdir(parents=True)
+    with pytest.raises(IndexExistsError, match="choose another"):
+        copy_index(texts, tmp_path / "new")
+    assert [child.name for child in tmp_path.iterdir()] == ["new"]
+    with working_folder(tmp_path / "other"):
+        (tmp_path / "other").mkdir()  # published, and not ended yet
+        with pytest.raises(IndexExistsError):
+            copy_index(texts, tmp_path / "other")
+        assert (tmp_path / ".other.partial").is_dir()
+
+
+def test_a_working_folder_that_goes_while_it_is_locked_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+    calls: list[int] = []
+
+    def late(descriptor: int, how: int) -> None:
+        if not calls:
+            (tmp_path / ".new.partial").rmdir()  # its holder ends between our opening and our locking it
+        calls.append(how)
+        flock(descriptor, how)
+
+    monkeypatch.setattr("colindex.storage.staged.fcntl.flock", late)
+    with working_folder(tmp_path / "new") as work:
+        assert work.is_dir()
+        with pytest.raises(IndexLockedError), working_folder(tmp_path / "new"):
+            pass
+    assert (len(calls), list(tmp_path.iterdir())) == (3, [])
 
 
 @pytest.mark.parametrize("act", ["export", "copy", "import"])

@@ -331,7 +331,7 @@ class NoRecord(Operations):
 def torn(index: Path) -> Path:
     """An index whose writer ended inside its commit: pages of generation 3 are in the file, no meta page leads to them."""
     before = data_file(index).read_bytes()
-    disk = FaultyOperations(0, torn=True, dead=True, index_path=index, kinds=["commit"])
+    disk = FaultyOperations(0, torn=True, dead=True, folder=index, kinds=["commit"])
     with using(disk), Catalog.open_writer(index) as writer, pytest.raises(Failure):
         writer.commit(empty_generation(writer.manifest(), 3), [(f"new-{n}", 1, n) for n in range(500)])
     assert data_file(index).read_bytes() != before

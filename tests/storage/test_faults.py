@@ -69,7 +69,7 @@ def test_each_step_of_a_commit_may_fail(sound: Path, tmp_path: Path, torn: bool,
     path, at = Path(shutil.copytree(sound, tmp_path / "index")), 0
     kinds, generations = set(), []
     while True:
-        operations = FaultyOperations(at, torn=torn, dead=dead, index_path=path)
+        operations = FaultyOperations(at, torn=torn, dead=dead, folder=path)
         with using(operations):
             try:
                 commit_second(path)
@@ -121,7 +121,7 @@ def test_a_first_build_that_ends_anywhere_can_begin_again(tmp_path: Path) -> Non
     at = 0
     while True:
         path = tmp_path / f"{at}"
-        with using(FaultyOperations(at, torn=True, dead=True, index_path=path)):
+        with using(FaultyOperations(at, torn=True, dead=True, folder=path)):
             try:
                 write_index(path, LENGTHS)
             except Failure:

@@ -74,5 +74,7 @@ def test_entries_come_back(tmp_path_factory: pytest.TempPathFactory, payloads: l
     writer.finish()
     reader = EntryReader(folder, len(payloads))
     assert reader.read_many(range(len(payloads))) == payloads
+    places = {each: [at for at, other in enumerate(payloads) if other == each] for each in [*payloads, b"not there"]}
+    assert reader.find_each([*payloads, *payloads, b"not there"]) == places
     with pytest.raises(IndexError):
         reader.read(len(payloads))
