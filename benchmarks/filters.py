@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.growth import pca, projected
+from benchmarks.growth_data import pca, projected
 from benchmarks.quality import exact_top, recall
 from benchmarks.vectors import Vectors, load
 from colindex import BuildParams, Document, Index, SearchParams, TokenBatch

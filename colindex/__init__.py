@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from colindex import errors
     from colindex.encoder import Encoder
+    from colindex.explain import Explanation
     from colindex.index import Index
+    from colindex.match import Match
     from colindex.params import BuildParams, SearchParams
     from colindex.types import Document, Hit, SearchStats, TokenBatch
 
@@ -18,8 +20,10 @@ __all__ = [
     "BuildParams",
     "Document",
     "Encoder",
+    "Explanation",
     "Hit",
     "Index",
+    "Match",
     "SearchParams",
     "SearchStats",
     "TokenBatch",
@@ -33,8 +37,10 @@ _HOMES = {
     "BuildParams": "colindex.params",
     "Document": "colindex.types",
     "Encoder": "colindex.encoder",
+    "Explanation": "colindex.explain",
     "Hit": "colindex.types",
     "Index": "colindex.index",
+    "Match": "colindex.match",
     "SearchParams": "colindex.params",
     "SearchStats": "colindex.types",
     "TokenBatch": "colindex.types",

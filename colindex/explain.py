@@ -6,11 +6,12 @@
    given up by the margin, or refined and found worse than the k-th.
 3. *Reach*: for each query token the stored vector that comes closest, and the rank of the document's best centroid among
    all: with `nprobe` that large the token meets the document.
-4. *Find settings* with which it is refined: the smallest `nprobe` that meets it, or a few times that where it then ranks much
-   better, as many candidates as its rank needs, and a doubled margin until it is not given up. More probes change
-   estimates and ranks, so each setting is tried, not computed.
-5. *Judge* them by running the search: they are advice only if they bring the document into the answer. Where they do not, k
-   documents score at least as high, and no setting does.
+4. *Widen* the search until the document is among the candidates: the smallest `nprobe` that meets it, or a few times that
+   where it then ranks much better, and as many candidates as its rank needs. More probes change estimates and ranks, so
+   each number is tried, not computed.
+5. *Judge*. Where the answer is full of documents that match at least as well, no setting returns it, and none is tried: without
+   a margin all candidates are refined, and so is this one. Else search with a doubled margin until it is not given up. These
+   settings are advice only if they bring it into the answer; if they do not, k documents match at least as well.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ __all__ = ["Case", "Explanation", "Kind", "Reach", "absent", "explain"]
 
 Kind = Literal["absent", "filtered", "not met", "beyond candidates", "given up", "refined lower", "returned"]
 
+_FIRST_RANKS = 1024
+"""Centroids of each query token that are ranked before all are."""
 _TIMES_PROBED = (1, 2, 4, 8)
 _MARGINS = 6
 """How often the margin is doubled before all candidates are refined."""
@@ -77,10 +80,9 @@ class Explanation:
     reach: tuple[Reach, ...] = ()
     """For each query token, in the order of the query; empty where either side has no vector."""
     would_refine: SearchParams | None = None
-    """Settings with which the document is refined; None where it was, or never can be."""
+    """Settings with which the document is refined; None where it was, or may not be."""
     advice: SearchParams | None = None
-    """Those settings, if they also bring it into the answer; None where k documents score at least as
-    high."""
+    """Those settings, if they also bring it into the answer; None where k documents score at least as high."""
 
     def __str__(self) -> str:
         """The text."""
@@ -129,8 +131,7 @@ def explain(case: Case) -> Explanation:
     found = Explanation(case.id, kind, told, case.k, case.params, rank, score, _kth(search.answer, case.k), reach)
     if kind in ("returned", "refined lower"):
         return found
-    settings, answer = _settings(case, reach)
-    return _judged(case, found, settings, answer)
+    return _judged(case, found, score, search, _wide(case, reach))
 
 
 def _explain_scored(case: Case, score: float, reach: tuple[Reach, ...]) -> Explanation:
@@ -167,7 +168,7 @@ def _lost(case: Case, search: Traced, score: float, reach: tuple[Reach, ...]) ->
     if estimate >= 0:
         return "given up", estimate + 1, _told_given_up(case, estimate + 1, search)
     gathered = _gathered(case, _widened(case))
-    rank = _position(gathered, case.document) + 1
+    rank = _last_rank(gathered, case.document)
     if rank:
         return "beyond candidates", rank, _told_beyond(case, rank, len(gathered), len(search.estimated))
     return "not met", None, _told_not_met(case, reach)
@@ -186,6 +187,16 @@ def _gathered(case: Case, nprobe: int) -> Ranked:
     return candidates(case.snapshot, case.query, nprobe, case.selection.count, case.selection)
 
 
+def _last_rank(gathered: Ranked, document: int) -> int:
+    """The rank of a document from 1, the last of those with its estimate; 0 where it is not met.
+
+    Segments are gathered apart, and what stands first among equals in one is decided by more bits than estimates have. With
+    so many candidates it is one of them, whatever is decided.
+    """
+    place = _position(gathered, document)
+    return 0 if place < 0 else int(np.count_nonzero(gathered.scores >= gathered.scores[place]))
+
+
 def _position(ranked: Ranked, document: int) -> int:
     """Where a document stands, from 0; -1 where it does not."""
     found = np.flatnonzero(ranked.documents == document)
@@ -202,67 +213,95 @@ def _kth(answer: Ranked, k: int) -> float | None:
 def _reach(case: Case, own: Fetched) -> tuple[Reach, ...]:
     if not len(own.records):
         return ()
-    closest = own.similarities(case.query, 0).max(axis=1)
-    held = np.zeros(case.snapshot.codebook.n_centroids, np.bool_)
-    held[own.centroids(0)] = True
+    closest = own.similarities(case.query, 0).max(axis=1).tolist()
+    ranks = _ranks(case, own.centroids(0))
+    return tuple(
+        Reach(token, case.names[token], similarity, rank)
+        for token, (similarity, rank) in enumerate(zip(closest, ranks, strict=True))
+    )
+
+
+def _ranks(case: Case, centroids: NDArray[np.uint32]) -> list[int]:
+    """For each query token the rank of the best of some centroids among all that its segment is probed by, from 1."""
     segment = int(case.snapshot.locate(np.array([case.document]))[0][0])
-    probed = case.snapshot.codebook.probes.first(known_by_age(case.snapshot.known_centroids())[segment])
-    reach = []
-    for token, similarity in enumerate(closest.tolist()):
-        ids, _ = kernels.top_centroids(case.query[token : token + 1], probed, len(held))
-        reach.append(Reach(token, case.names[token], similarity, int(held[ids[0]].argmax()) + 1))
-    return tuple(reach)
+    every = known_by_age(case.snapshot.known_centroids())[segment]
+    probes = case.snapshot.codebook.probes.first(every)
+    held = np.zeros(every, np.bool_)
+    held[centroids] = True
+    first = held[kernels.top_centroids(case.query, probes, _FIRST_RANKS)[0]]
+    ranks = first.argmax(axis=1) + 1
+    for token in np.flatnonzero(~first.any(axis=1)).tolist():  # one at a time: all centroids are many
+        ranks[token] = held[kernels.top_centroids(case.query[token : token + 1], probes, every)[0][0]].argmax() + 1
+    return [int(rank) for rank in ranks]
 
 
-# ---- 4. Find settings
+# ---- 4. Widen
 
 
-def _settings(case: Case, reach: tuple[Reach, ...]) -> tuple[SearchParams, Ranked]:
-    """Settings with which the document is refined, and the answer that they give."""
-    for params in _attempts(case, min(one.nprobe for one in reach)) if reach else ():
-        search = traced(case.snapshot, case.query, case.k, params, case.selection)
-        if 0 <= _position(search.estimated, case.document) < search.refined:
-            return params, search.answer
-    (answer,), _ = search_exact(case.snapshot, [case.query], case.k, case.selection)
-    return replace(case.params, exact=True), answer
-
-
-def _attempts(case: Case, least: int) -> list[SearchParams]:
-    """Settings in the order in which to try them: all meet the document among the candidates, with a wider and wider margin."""
-    asked, most = case.params.nprobe, case.snapshot.codebook.n_centroids
+def _wide(case: Case, reach: tuple[Reach, ...]) -> SearchParams | None:
+    """Settings with which the document is refined, whatever the others score; None where no probe meets it, or too late."""
+    if not reach:
+        return None
+    asked, most, least = case.params.nprobe, case.snapshot.codebook.n_centroids, min(one.nprobe for one in reach)
     ranks: dict[int, int] = {}
     for times in _TIMES_PROBED:
         nprobe = max(asked, min(max(least, asked) * times, most))
-        rank = _position(_gathered(case, nprobe), case.document) + 1
+        rank = _last_rank(_gathered(case, nprobe), case.document)
         if rank:
             ranks[nprobe] = rank
-            if rank <= 2 * case.params.candidates:
-                break
+        if 0 < rank <= 2 * case.params.candidates:
+            break
     if not ranks:
-        return []
+        return None
     nprobe = min(ranks, key=lambda probed: max(ranks[probed], case.params.candidates))
     limit = max(ranks[nprobe], case.params.candidates)
-    margins = [case.params.margin, *(max(case.params.margin, 1) * 2**times for times in range(1, _MARGINS)), np.inf]
     try:
-        return [replace(case.params, nprobe=nprobe, candidates=limit, margin=float(margin)) for margin in margins]
+        return replace(case.params, nprobe=nprobe, candidates=limit, margin=np.inf)
     except ParameterError:  # more than a search takes
-        return []
+        return None
 
 
 # ---- 5. Judge
 
 
-def _judged(case: Case, found: Explanation, settings: SearchParams, answer: Ranked) -> Explanation:
-    rank = _position(answer, case.document) + 1
-    differing = _differing(settings, case.params)
-    if rank:
-        told = f"With {differing} it is returned at rank {rank}, with score {found.score:.4f}."
-        return replace(found, text=f"{found.text} {told}", would_refine=settings, advice=settings)
-    told = (
-        f"With {differing} it is refined, but its score {found.score:.4f} is not above {float(answer.scores[-1]):.4f}, "
-        f"the {_ordinal(case.k)} then. {_outdone(case.k)}"
-    )
+def _judged(case: Case, found: Explanation, score: float, search: Traced, wide: SearchParams | None) -> Explanation:
+    if not _outranked(case, score, search.answer):
+        return _tried(case, found, score, wide)
+    settings = wide or replace(case.params, exact=True)
+    told = f"{_told_outranked(case, score, search.answer)} {_differing(settings, case.params)} would but refine it."
     return replace(found, text=f"{found.text} {told}", would_refine=settings)
+
+
+def _outranked(case: Case, score: float, answer: Ranked) -> bool:
+    """Whether k documents match at least as well."""
+    return len(answer) >= case.k and (score, -case.document) < (float(answer.scores[-1]), -int(answer.documents[-1]))
+
+
+def _tried(case: Case, found: Explanation, score: float, wide: SearchParams | None) -> Explanation:
+    """What settings that refine the document give."""
+    settings, answer = _exhaustive(case) if wide is None else _narrowed(case, wide)
+    rank, begun = _position(answer, case.document) + 1, f"{found.text} With {_differing(settings, case.params)} it is"
+    if rank:
+        told = f"{begun} returned at rank {rank}, with score {score:.4f}."
+        return replace(found, text=told, would_refine=settings, advice=settings)
+    return replace(found, text=f"{begun} refined. {_told_outranked(case, score, answer)}", would_refine=settings)
+
+
+def _exhaustive(case: Case) -> tuple[SearchParams, Ranked]:
+    """Settings that score every document, and their answer."""
+    (answer,), _ = search_exact(case.snapshot, [case.query], case.k, case.selection)
+    return replace(case.params, exact=True), answer
+
+
+def _narrowed(case: Case, wide: SearchParams) -> tuple[SearchParams, Ranked]:
+    """Those settings with the smallest margin of some with which the document is refined, and the answer that they give."""
+    margins = [case.params.margin, *(max(case.params.margin, 1) * 2**times for times in range(1, _MARGINS))]
+    for margin in margins:
+        params = replace(wide, margin=float(margin))
+        search = traced(case.snapshot, case.query, case.k, params, case.selection)
+        if 0 <= _position(search.estimated, case.document) < search.refined:
+            return params, search.answer
+    return wide, traced(case.snapshot, case.query, case.k, wide, case.selection).answer
 
 
 def _differing(settings: SearchParams, from_: SearchParams) -> str:
@@ -314,6 +353,11 @@ def _told_not_met(case: Case, reach: tuple[Reach, ...]) -> str:
     nearest = sorted(reach, key=lambda one: one.nprobe)[:3]
     came = ", ".join(f"{one.text!r} (similarity {one.similarity:.3f}, nprobe {one.nprobe:,})" for one in nearest)
     return f"{begun}The query tokens that come nearest, and the nprobe with which each would have met it: {came}."
+
+
+def _told_outranked(case: Case, score: float, answer: Ranked) -> str:
+    last = f"{float(answer.scores[-1]):.4f}, the {_ordinal(case.k)} of the answer"
+    return f"Its score {score:.4f} is not above {last}. {_outdone(case.k)}"
 
 
 def _outdone(k: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from colindex.errors import QueryError
 from colindex.explain import Explanation
 from colindex.fetched import fetch
 from colindex.kernels import chosen as kernels
-from colindex.search import traced
+from colindex.search import Traced, traced
 from tests.words import WORDS, WordEncoder, batches, documents
 
 NARROW = SearchParams(nprobe=2, candidates=20, margin=0.5, exact=False)
@@ -64,6 +65,7 @@ def check(index: Index, query: NDArray[np.float32], number: int, id_: str, k: in
         assert found.would_refine is found.advice is None
         return found
     assert found.would_refine is not None
+    assert found.would_refine.exact == (not found.reach)  # what has vectors is met by some probe
     followed = [hit.id for hit in index.search_vectors(query, k, params=found.would_refine)]
     if not found.would_refine.exact:
         assert number in refined(index, query, k, found.would_refine)
@@ -112,6 +114,39 @@ def test_documents_that_deserve_the_answer_get_advice(index: Index) -> None:
                 lost[found.kind] += 1
                 assert found.advice is not None
     assert lost.total() > 10
+
+
+def test_settings_refine_documents_that_estimate_alike(index: Index) -> None:
+    """With one probe each estimate is a sum of the same few numbers: which comes first is decided segment by segment."""
+    query = index.encode_query("amber basin cedar delta")
+    params = SearchParams(nprobe=1, candidates=5, margin=0, exact=False)
+    found = [check(index, query, number, f"doc-{number}", 2, params) for number in range(0, 1500, 40)]
+    beyond = [one for one in found if one.kind == "beyond candidates"]
+    assert len(beyond) > 5
+    assert all(one.rank is not None and one.rank > 5 for one in beyond)
+
+
+def test_no_search_is_tried_for_a_document_that_the_answer_outranks(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches = 0
+
+    def counted(*arguments: Any) -> Traced:
+        nonlocal searches
+        searches += 1
+        return traced(*arguments)
+
+    monkeypatch.setattr("colindex.explain.traced", counted)
+    outranked = 0
+    for number in range(0, 1500, 50):
+        searches = 0
+        found = index.explain_missing("amber basin cedar", f"doc-{number}", 3, params=NARROW)
+        assert found.score is not None
+        assert found.kth is not None
+        if found.score < found.kth:
+            outranked += 1
+            assert searches == 1
+    assert outranked > 20
 
 
 def test_a_document_that_no_probe_meets_says_how_many_would(index: Index) -> None:

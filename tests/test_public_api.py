@@ -21,8 +21,10 @@ NAMES = {
     "BuildParams",
     "Document",
     "Encoder",
+    "Explanation",
     "Hit",
     "Index",
+    "Match",
     "SearchParams",
     "SearchStats",
     "TokenBatch",
@@ -30,7 +32,7 @@ NAMES = {
     "errors",
 }
 CLASSES = sorted(name for name in NAMES if name[0].isupper())
-VALUES = ["BuildParams", "Document", "Hit", "SearchParams", "SearchStats", "TokenBatch"]
+VALUES = ["BuildParams", "Document", "Explanation", "Hit", "Match", "SearchParams", "SearchStats", "TokenBatch"]
 
 # Callers outside the repository use these by keyword; a new parameter may follow, none may go.
 CALLS = {
@@ -42,6 +44,8 @@ CALLS = {
     "Index.search_batch": ["k", "params"],
     "Index.search_vectors": ["k", "params"],
     "Index.search_with_stats": ["k", "params"],
+    "Index.inspect": ["query", "id", "exact"],
+    "Index.explain_missing": ["query", "id", "k", "params"],
     "Index.stats": [],
     "Index.close": [],
     "TokenBatch": ["ids", "vectors", "offsets", "token_ids", "spans"],

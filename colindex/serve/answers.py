@@ -68,7 +68,7 @@ def _hit(index: Index, query: NDArray[np.float32], rank: int, hit: Hit) -> dict[
         "title": document.title,
         "title_is_best": shown.title_is_best,
         "span": None if shown.span is None else list(shown.span),
-        "snippet": [asdict(piece) for piece in shown.pieces],
+        "snippet": [{"text": piece.text, "best": piece.best, "match": piece.match} for piece in shown.pieces],
         "metadata": dict(document.metadata),
     }
 

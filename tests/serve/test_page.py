@@ -12,7 +12,9 @@ from urllib.parse import urlencode
 
 import pytest
 
+from colindex import Document, Index
 from tests.serve.conftest import running
+from tests.words import WordEncoder
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -30,6 +32,16 @@ PHONE = (390, 844)
 @pytest.fixture(scope="module")
 def url(served_path: Path) -> Iterator[str]:
     with running("serve", served_path, "--port", "0") as found:
+        yield found
+
+
+@pytest.fixture
+def emptied(tmp_path: Path) -> Iterator[str]:
+    """A server of an index that has lost its only document."""
+    Index.build(tmp_path / "i", [Document("a", "amber")], WordEncoder())
+    with Index.open(tmp_path / "i", encoder=WordEncoder()) as index:
+        index.delete(["a"])
+    with running("serve", tmp_path / "i", "--port", "0") as found:
         yield found
 
 
@@ -221,6 +233,21 @@ def test_a_server_that_has_gone_is_an_error_with_a_way_out(page: Page, url: str)
     page.get_by_role("button", name="Try again").click()
     page.locator(".hits li").first.wait_for()
     assert not page.get_by_role("heading", name="The server does not answer").is_visible()
+
+
+def test_a_question_that_is_too_long_is_an_error_without_another_try(phone: Page, url: str) -> None:
+    phone.goto(address(url, q="word " * 1_700))
+    phone.locator("#notice").get_by_text("8192").wait_for()
+    assert phone.get_by_role("button", name="Try again").count() == 0
+    ask(phone, "amber")
+
+
+def test_an_index_without_documents_says_so(page: Page, emptied: str, problems: list[str]) -> None:
+    page.goto(address(emptied, q="amber"))
+    page.get_by_role("heading", name="No document was found").wait_for()
+    assert page.locator("#notice").get_by_text("The index holds no documents").is_visible()
+    assert "0 documents · generation 2" in page.locator("#facts").inner_text()
+    assert problems == []
 
 
 def test_while_it_waits_it_says_so(page: Page, url: str) -> None:

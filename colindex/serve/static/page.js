@@ -214,7 +214,8 @@ function showProblem(problem) {
   }
   const again = make("button", { type: "button", textContent: "Try again" });
   again.addEventListener("click", () => follow());
-  notice(problem.title, [problem.detail], { bad: true, more: again });
+  const refused = problem.status >= 400 && problem.status < 500; // whatever is asked again is refused again
+  notice(problem.title, [problem.detail], { bad: true, more: refused ? null : again });
 }
 
 function notice(title, paragraphs, { bad = false, more = null } = {}) {
