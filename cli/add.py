@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from colindex.cli.changes import advise, dry_run_option, newest_manifest, told, write_change
-from colindex.cli.options import format_option, gathered, index_argument, quiet_option
+from colindex.cli.options import encoder_like, format_option, gathered, index_argument, quiet_option
 from colindex.cli.output import note, tell_skipped
 from colindex.cli.progress import shown
 from colindex.errors import EncoderMismatchError
@@ -90,12 +90,10 @@ def _add(index: Path, documents: CorpusReader, options: AddOptions) -> ChangeRep
             "`with Index.open(path) as index: index.add_vectors(batches)`."
         )
     from colindex.change import add
-    from colindex.encoder import Encoder
     from colindex.params import BuildParams
     from colindex.sources import TextSource
 
-    name = options.encoder or str(manifest.encoder["name"])
-    encoder = Encoder.load(name, device=options.device, batch_size=options.batch_size)
+    encoder = encoder_like(manifest.encoder, options.encoder, device=options.device, batch_size=options.batch_size)
     params = replace(BuildParams.of_index(manifest.params), threads=options.threads)
     source = TextSource(documents, encoder, params)
     with shown(quiet=options.quiet) as report:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -18,6 +18,7 @@ from colindex.cli.options import ARGUMENTS, DEFAULT_ENCODER, gathered, memory_op
 from colindex.cli.output import counted, note, tell_skipped
 from colindex.cli.progress import shown
 from colindex.params import BuildParams
+from colindex.windows import Window
 
 if TYPE_CHECKING:
     from colindex.build import BuildReport
@@ -33,6 +34,7 @@ class BuildOptions:
     """Everything but the corpus and the place of the index."""
 
     encoder: str
+    window: Window
     device: str | None
     batch_size: int
     bits: str
@@ -55,6 +57,12 @@ class BuildOptions:
     "-o", "--output", required=True, metavar="INDEX", type=click.Path(path_type=Path), help="Folder to write."
 )
 @click.option("--encoder", default=DEFAULT_ENCODER, metavar="NAME", help="`minilm`, a folder, or a name on the hub.")
+@click.option(
+    "--window",
+    default="document",
+    type=click.Choice(get_args(Window)),
+    help="Encode each document as a whole, or each of its sentences alone: ranks sentences better, and cuts no long document.",
+)
 @click.option("--bits", default=str(_DEFAULTS.bits), type=click.Choice(["1", "2", "4", "8"]), help="Bits a dimension.")
 @click.option(
     "--pool-factor",
@@ -102,7 +110,7 @@ def _build(documents: CorpusReader, output: Path, options: BuildOptions) -> Buil
     from colindex.encoder import Encoder
     from colindex.index import Index
 
-    encoder = Encoder.load(options.encoder, device=options.device, batch_size=options.batch_size)
+    encoder = Encoder.load(options.encoder, device=options.device, batch_size=options.batch_size, window=options.window)
     with shown(quiet=options.quiet) as report:
         return Index.build(output, documents, encoder, options.params, resume=options.resume, progress=report)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from colindex.cli.changes import dry_run_option, newest_manifest, told
-from colindex.cli.options import format_option, index_argument, quiet_option
+from colindex.cli.options import encoder_like, format_option, index_argument, quiet_option
 from colindex.cli.output import counted, note, size, write_json, write_rows
 from colindex.cli.progress import shown
 
@@ -67,11 +67,7 @@ def command(
 def _encoder(index: Path, name: str | None) -> Encoder | None:
     """The encoder of an index of texts; None for an index of vectors."""
     fingerprint = newest_manifest(index).encoder
-    if fingerprint is None:
-        return None
-    from colindex.encoder import Encoder
-
-    return Encoder.load(name or str(fingerprint["name"]))
+    return None if fingerprint is None else encoder_like(fingerprint, name)
 
 
 def _row(run: Rewrite) -> tuple[str, ...]:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -27,6 +27,7 @@ __all__ = [
     "DEFAULT_ENCODER",
     "OpenOptions",
     "SearchOptions",
+    "encoder_like",
     "format_option",
     "gathered",
     "index_argument",
@@ -196,17 +197,17 @@ def load_encoder(path: Path, options: OpenOptions | SearchOptions) -> Encoder:
         IndexNotFoundError: there is no index.
         EncoderError: the encoder cannot be loaded, or neither names one.
     """
-    from colindex.encoder import Encoder
-
-    return Encoder.load(options.encoder or _encoder_name(path), device=options.device)
-
-
-def _encoder_name(path: Path) -> str:
-    """The encoder that the index names. The catalog alone is read: the index is opened once, with its encoder."""
     from colindex.storage.catalog import Catalog
 
-    with Catalog.open_reader(path) as catalog:
+    with Catalog.open_reader(path) as catalog:  # the catalog alone: the index is opened once, with its encoder
         fingerprint = catalog.manifest().encoder
-    if fingerprint is None:
+    if fingerprint is None and options.encoder is None:
         raise EncoderError(f"{path}: built from vectors, so it names no encoder; name one with --encoder.")
-    return str(fingerprint["name"])
+    return encoder_like(fingerprint or {}, options.encoder, device=options.device)
+
+
+def encoder_like(fingerprint: Mapping[str, Any], name: str | None, **settings: Any) -> Encoder:
+    """The encoder of an index, or the one that is named instead, with the index's window; settings as of `Encoder.load`."""
+    from colindex.encoder import Encoder
+
+    return Encoder.load(name or str(fingerprint["name"]), window=fingerprint.get("window", "document"), **settings)

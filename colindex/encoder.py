@@ -1,13 +1,14 @@
 """The encoder: text in, token vectors out, each with its vocabulary id and its place in the text.
 
-1. **Load** a checkpoint (`colindex.checkpoints`) and know it by its fingerprint (`colindex.fingerprint`).
+1. **Load** a checkpoint (`colindex.checkpoints`) and know it by its fingerprint (`colindex.fingerprint`). Documents are **cut**
+   into the windows that the model sees alone (`colindex.windows`), each a text from here on.
 2. **Sort** the texts of a call by length, so that a batch pads little. The same call gives the same vectors; the mates
    of a batch change them by float noise only.
 3. **Run** each batch. Prompts, markers, query expansion, masks and skip lists are sentence-transformers' work; a token
    that a skip list drops is absent from vectors, ids and spans alike.
 4. **Trace** each token to the characters it covers: the tokenizer's offsets, less the prompt before the text, plus the
    accents that follow its last letter as characters of their own (tokenizers drop them without a trace).
-5. **Return** the texts in the order they came.
+5. **Return** the texts in the order they came, the windows of a document joined.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 import threading
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from colindex.checkpoints import Checkpoint, load_checkpoint
 from colindex.errors import ParameterError
 from colindex.fingerprint import JSON, fingerprint_difference, fingerprint_of
 from colindex.types import Document, TokenBatch
+from colindex.windows import Window, checked_window, cut, moved
 
 __all__ = ["Encoder", "fingerprint_difference"]
 
@@ -50,9 +52,11 @@ class Encoder:
     Threads may share it; their batches take turns.
     """
 
-    def __init__(self, name: str, checkpoint: Checkpoint, batch_size: int) -> None:
+    def __init__(self, name: str, checkpoint: Checkpoint, batch_size: int, window: Window = "document") -> None:
         self.name = name
         """What it was loaded by."""
+        self.window = window
+        """What of a document it sees at once."""
         self._checkpoint = checkpoint
         self._batch_size = batch_size
         self._one_at_a_time = threading.Lock()  # tokenizers fail when two threads set their padding at once
@@ -65,6 +69,7 @@ class Encoder:
         device: str | None = None,
         batch_size: int = 32,
         max_tokens: int | None = None,
+        window: Window = "document",
     ) -> Encoder:
         """Load a model.
 
@@ -75,19 +80,22 @@ class Encoder:
             device: `cpu`, `cuda`, `cuda:1`, ...; None takes a GPU where there is one.
             batch_size: texts that go through the model together.
             max_tokens: longer documents are cut to this; None keeps the checkpoint's own length.
+            window: `document` encodes each document as a whole, `sentence` its title and each of its sentences alone: then
+                sentences are ranked better, and only sentences are cut (`colindex.windows`).
 
         Raises:
             MissingDependencyError: an optional package is not installed; the message names it.
             EncoderNotFoundError: nothing has this name, or the hub cannot be reached.
             EncoderError: the checkpoint cannot give trained token vectors, or the device is not there.
-            ParameterError: `batch_size` < 1, or `max_tokens` is not within what the model takes.
+            ParameterError: `batch_size` < 1, or `max_tokens` is not within what the model takes, or `window` is none.
         """
         if batch_size < 1:
             raise ParameterError(f"batch_size: expected 1 or more, got {batch_size}.")
+        window = checked_window(window)
         checkpoint = load_checkpoint(str(name), device)
         if max_tokens is not None:
             _set_document_length(str(name), checkpoint, max_tokens)
-        return cls(str(name), checkpoint, batch_size)
+        return cls(str(name), checkpoint, batch_size, window)
 
     @property
     def dim(self) -> int:
@@ -101,7 +109,7 @@ class Encoder:
 
     @property
     def max_document_tokens(self) -> int:
-        """Longer documents are cut to this, prompt, markers and special tokens included."""
+        """Longer windows are cut to this, prompt, markers and special tokens included."""
         return int(self._checkpoint.transformer.document_length)
 
     @property
@@ -112,7 +120,7 @@ class Encoder:
     @cached_property
     def fingerprint(self) -> Mapping[str, JSON]:
         """Everything that changes the vectors, as a JSON object: equal fingerprints, equal vectors."""
-        return fingerprint_of(self._checkpoint)
+        return fingerprint_of(self._checkpoint, self.window)
 
     def encode_documents(
         self, documents: Sequence[Document | str], *, progress: Callable[[int], None] | None = None
@@ -129,9 +137,21 @@ class Encoder:
             special tokens have the span (0, 0). A document without any text has no tokens, unless its model was
             trained to match markers or special tokens.
         """
-        texts = [document if isinstance(document, str) else document.content for document in documents]
-        ids = [str(at) if isinstance(item, str) else item.id for at, item in enumerate(documents)]
-        return self._batch(ids, self._encode(texts, "document", progress), "document")
+        named = [Document(str(at), item) if isinstance(item, str) else item for at, item in enumerate(documents)]
+        windows = cut(named, self.window)
+
+        def told(encoded: int) -> None:
+            if (
+                progress is not None
+            ):  # windows are sorted by length, so that those of a document are done at different times
+                progress(len(named) * encoded // len(windows.texts))
+
+        parts = self._encode(windows.texts, "document", told)
+        placed = [
+            replace(part, spans=moved(part.spans, start)) for part, start in zip(parts, windows.starts, strict=True)
+        ]
+        joined = [self._joined(of_one) for of_one in windows.by_document(placed)]
+        return self._batch([document.id for document in named], joined, "document")
 
     def encode_queries(self, texts: Sequence[str]) -> TokenBatch:
         """Encode queries: float32 vectors [tokens, dim], ids `"0"`, `"1"`, ... in the order of the texts.
@@ -212,6 +232,14 @@ class Encoder:
             offsets = output["offset_mapping"].cpu().numpy()  # query expansion may have widened the text since
             spans[: len(offsets)] = _spans(offsets, text, len(self._checkpoint.prompts[task]))
         return _Tokens(vectors, ids, spans[kept])
+
+    def _joined(self, windows: Sequence[_Tokens]) -> _Tokens:
+        """Step 5: one document's tokens."""
+        if len(windows) == 1:
+            return windows[0]
+        return _Tokens(
+            *(np.concatenate([getattr(part, name) for part in windows]) for name in ("vectors", "ids", "spans"))
+        )
 
     def _batch(self, ids: Sequence[str], texts: Sequence[_Tokens], task: str) -> TokenBatch:
         """Step 5."""

@@ -6,9 +6,11 @@ vectors, wherever their files lie:
 1. **Weights**: xxh3_128 over the names, shapes and bytes of all tensors that take part, in the order of the names.
 2. **Architecture**: the pipeline's modules, and what the model's configuration states beyond its defaults.
 3. **Tokenizer**: xxh3_128 of its rules and vocabulary, without the padding state that each call changes.
-4. **Text handling**: lengths, prompts, query expansion, skip list, normalisation, and pooling inside the model.
+4. **Text handling**: lengths, prompts, query expansion, skip list, normalisation, pooling inside the model, and the window where
+   it is not the document.
 
-Left out on purpose: the name and the folder (a copy is the same model), the device and the batch size (float noise).
+Left out on purpose: the name and the folder (a copy is the same model), the device and the batch size (float noise), and which
+release of sentencex cuts sentences (now and then another border; the vectors of both belong together).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy as np
 import xxhash
 
 from colindex.checkpoints import Checkpoint
+from colindex.windows import Window
 
 __all__ = ["JSON", "fingerprint_difference", "fingerprint_of"]
 
@@ -30,9 +33,10 @@ _MODEL_FACTS_WITHOUT_EFFECT = ("_name_or_path", "architectures", "dtype", "torch
 _POOLING_SETTINGS = ("pool_factor", "num_protected_tokens", "normalize_embeddings", "tasks")
 
 
-def fingerprint_of(checkpoint: Checkpoint) -> Mapping[str, JSON]:
-    """The fingerprint of a loaded checkpoint, a JSON object."""
+def fingerprint_of(checkpoint: Checkpoint, window: Window = "document") -> Mapping[str, JSON]:
+    """The fingerprint of a loaded checkpoint that sees documents through a window, a JSON object."""
     transformer = checkpoint.transformer
+    named: dict[str, JSON] = {} if window == "document" else {"window": window}  # as in indexes from before windows
     return {
         "kind": checkpoint.kind,
         "dim": int(checkpoint.model.get_embedding_dimension()),
@@ -50,6 +54,7 @@ def fingerprint_of(checkpoint: Checkpoint) -> Mapping[str, JSON]:
             {name: _plain_json(getattr(module, name, None)) for name in _POOLING_SETTINGS}
             for module in checkpoint.modules("BaseTokenPooling")
         ],
+        **named,
     }
 
 
