@@ -194,7 +194,8 @@ def test_records_of_another_codebook_are_an_error(tmp_path: Path, monkeypatch: p
     Index.build(tmp_path / "i", documents(40), WordEncoder())
     with Index.open(tmp_path / "i", encoder=WordEncoder()) as index:
         codebook = index._open.snapshot.codebook
-        fewer = replace(codebook, codes=codebook.codes._replace(centroids=codebook.codes.centroids[:1]))
+        codes = codebook.codes
+        fewer = replace(codebook, codes=codes._replace(centroids=codes.centroids[:1], steps=codes.steps[:1]))
         monkeypatch.setattr(index._open, "snapshot", replace(index._open.snapshot, codebook=fewer))
         with pytest.raises(CorruptIndexError, match="colindex verify"):
             index.inspect("amber", "doc-5")

@@ -228,7 +228,8 @@ def test_a_record_of_another_codebook_is_an_error_of_ours(
 ) -> None:
     with Index.open(folder, encoder=WordEncoder()) as index:
         codebook = index._open.snapshot.codebook
-        fewer = replace(codebook, codes=codebook.codes._replace(centroids=codebook.codes.centroids[:1]))
+        codes = codebook.codes
+        fewer = replace(codebook, codes=codes._replace(centroids=codes.centroids[:1], steps=codes.steps[:1]))
         monkeypatch.setattr(index._open, "snapshot", replace(index._open.snapshot, codebook=fewer))
         with pytest.raises(CorruptIndexError, match="verify"):
             index.search("amber cedar", params=SearchParams(exact=exact))

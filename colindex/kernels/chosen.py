@@ -18,7 +18,7 @@ from colindex.kernels.reference import (
     trellis_states,
 )
 
-INTERFACE = 2
+INTERFACE = 3
 """Of the native body: one that was built from older sources would take these arrays for something else."""
 
 

@@ -77,7 +77,7 @@ def by_definition(records: NDArray[np.uint8], table: CodeTable) -> NDArray[np.fl
         centroid = int.from_bytes(record[:after_id].tobytes(), "little")
         length = float(record[after_id : after_id + 2].view("<f2")[0])
         direction = table.levels[states(record[after_id + 2 :], table.bits, dim)].astype(np.float64)
-        vectors[row] = table.centroids[centroid] * table.step + length * direction
+        vectors[row] = table.centroids[centroid] * table.steps[centroid].astype(np.float64) + length * direction
         if table.unit and vectors[row].any():
             vectors[row] /= np.linalg.norm(vectors[row])
     return vectors
@@ -93,20 +93,39 @@ def exact_scores(
 def margins(
     query: NDArray[np.float32], records: NDArray[np.uint8], offsets: NDArray[np.int64], table: CodeTable
 ) -> NDArray[np.float64]:
-    """What rounding to 16 bits may cost each document at the very most.
+    """What rounding may cost each document at the very most.
 
-    A query token's values are rounded to a 32,767th of its length. A vector's are rounded to a step of the centroids and its
-    levels to a 4,095th of the largest; or, where its residual is long, to a 32,767th of its length. Each costs half a step,
-    or a little more, in each of `dim` values; bringing a vector to length 1 stretches the error as it stretches the vector.
+    Values of query tokens and of vectors are rounded to whole steps. Each costs half a step, or a little more, in each of `dim`
+    values; bringing a vector to length 1 stretches its error as it stretches the vector.
     """
-    dim, after_id = table.centroids.shape[1], table.centroid_bytes
+    root, in_bytes = table.centroids.shape[1] ** 0.5, table.centroids.dtype == np.int8
     raw = by_definition(records, table._replace(unit=False))
     sizes = np.linalg.norm(raw, axis=1)
-    lengths = np.abs(records[:, after_id : after_id + 2].view("<f2")[:, 0].astype(np.float64))
-    errors = 0.6 * table.step + 0.6 * lengths * float(np.abs(table.levels).max()) / 4095 + 0.6 * sizes / 32767
+    errors = _byte_errors(records, table) if in_bytes else _word_errors(records, sizes, table)
     if table.unit:
         errors = np.minimum(2 * errors / np.where(sizes > 0, sizes, np.inf), 2)
         sizes = np.ones(len(sizes))
-    errors = dim**0.5 * (errors + 0.6 * sizes / 32767)
-    asked = np.linalg.norm(query.astype(np.float64), axis=1).sum()
-    return np.array([asked * errors[a:b].max(initial=0) for a, b in pairwise(offsets)])
+    asked = np.linalg.norm(query.astype(np.float64), axis=1)
+    steps = np.abs(query).max(axis=1, initial=0) / 127 if in_bytes else asked / 32767
+    costs = asked.sum() * root * errors + 0.6 * steps.sum() * root * (sizes + root * errors)
+    return np.array([costs[a:b].max(initial=0) for a, b in pairwise(offsets)])
+
+
+def _word_errors(records: NDArray[np.uint8], sizes: NDArray[np.float64], table: CodeTable) -> NDArray[np.float64]:
+    """Of a vector's values in 16 bits: a step of the centroids, and a 4,095th of the largest level.
+
+    Or, where its residual is long, a 32,767th of its length.
+    """
+    lengths = _lengths(records, table)
+    return 0.6 * table.steps[0] + 0.6 * lengths * float(np.abs(table.levels).max()) / 4095 + 0.6 * sizes / 32767
+
+
+def _byte_errors(records: NDArray[np.uint8], table: CodeTable) -> NDArray[np.float64]:
+    """Of a vector's values in 8 bits: half a step of the vector each for the sum, for the weights, and for the levels."""
+    ids = records[:, : table.centroid_bytes].copy().view(f"<u{table.centroid_bytes}")[:, 0]
+    return 1.7 * (table.steps[ids] + _lengths(records, table) * float(np.abs(table.levels).max()) / 127)
+
+
+def _lengths(records: NDArray[np.uint8], table: CodeTable) -> NDArray[np.float64]:
+    start = table.centroid_bytes
+    return np.abs(records[:, start : start + 2].copy().view("<f2")[:, 0].astype(np.float64))

@@ -1,4 +1,4 @@
-"""Scores from records: what they are, how far 16 bits may take them, and that no document's score knows its neighbours."""
+"""Scores from records: what they are, how far 8 and 16 bits may take them, and that no document's score knows its neighbours."""
 
 from __future__ import annotations
 
@@ -64,15 +64,18 @@ def test_scores_are_the_exact_ones_but_for_rounding(
     assert (np.abs(scores[present] - expected[present]) <= allowed).all()
 
 
+A_TOKEN = {np.dtype(np.int8): 1.5e-3, np.dtype(np.int16): 3e-4}
+"""What rounding may cost a query token, for vectors as encoders give them: the bounds of the docstrings."""
+
+
 @each_native
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("dim", [64, 128, 384, 768, 1024])
-def test_sixteen_bits_cost_less_than_3e_4_a_token(body: Body, bits: int, dim: int) -> None:
-    """The bound of the docstrings, for vectors as encoders give them."""
+def test_rounding_costs_little(body: Body, bits: int, dim: int) -> None:
     table = some_table(dim, bits, centroids=500, unit=True)
     records, offsets, query = random_records(table, 600), offsets_of([60] * 10), unit_rows(32, dim)
     found, expected = (of.score_records(query, records, offsets, table) for of in (body, BODIES[0]))
-    assert np.abs(found - expected).max() < 32 * 3e-4
+    assert np.abs(found - expected).max() < 32 * A_TOKEN[table.centroids.dtype]
 
 
 @each_native
@@ -156,7 +159,8 @@ def test_zero_vectors_and_zero_tokens_score_zero(body: Body, unit: bool) -> None
     records = pack(table, np.array([0, 1]), np.zeros(2), np.zeros((2, 4), np.uint8))
     query = np.stack([np.zeros(16, np.float32), np.full(16, -0.25, np.float32)])
     scores = body.score_records(query, records, offsets_of([1, 1]), table)
-    np.testing.assert_allclose(scores, [0, -1], atol=1e-3)
+    np.testing.assert_allclose(scores, [0, -1], atol=5e-3)
+    assert scores[0] == 0
 
 
 @each_body
@@ -198,7 +202,7 @@ def test_documents_longer_than_one_pass_keep_their_maximum(body: Body) -> None:
     query[0] = best
     scores = body.score_records(query, records, offsets_of([20_000, 0, 9_000]), table)
     expected = exact_scores(query, body_vectors(records, table), offsets_of([20_000, 0, 9_000]))
-    np.testing.assert_allclose(scores, expected, atol=3 * 3e-4)
+    np.testing.assert_allclose(scores, expected, atol=0.03)
 
 
 def body_vectors(records: NDArray[np.uint8], table: CodeTable) -> NDArray[np.float64]:
@@ -225,9 +229,9 @@ def test_levels_of_zero_leave_the_centroids(body: Body) -> None:
     rows = gaussian(5, 24)
     table = code_table(rows, np.zeros(256, np.float32), bits=2, centroid_bytes=2, unit=False)
     records = pack(table, np.arange(5), np.full(5, 65504), np.full((5, 6), 255, np.uint8))
-    query = gaussian(3, 24, 1)
-    scores = body.score_records(query, records, offsets_of([1] * 5), table)
-    np.testing.assert_allclose(scores, (query @ rows.T).sum(axis=0), atol=0.02)
+    query, offsets = gaussian(3, 24, 1), offsets_of([1] * 5)
+    scores = body.score_records(query, records, offsets, table)
+    assert (np.abs(scores - (query @ rows.T).sum(axis=0)) <= margins(query, records, offsets, table) + 1e-5).all()
 
 
 @each_body
@@ -239,12 +243,13 @@ def test_the_smallest_values_do_no_harm(body: Body) -> None:
 
 
 @each_body
+@pytest.mark.parametrize("bits", [2, 8])
 @pytest.mark.parametrize("tokens", [1, 8, 9])
-def test_a_residual_may_be_much_longer_than_its_centroid(body: Body, tokens: int) -> None:
+def test_a_residual_may_be_much_longer_than_its_centroid(body: Body, bits: int, tokens: int) -> None:
     """Around the length where 16 bits end and floating point begins."""
     dim = 48
-    table = some_table(dim, 4, scale=1e-3)
-    codes = np.random.default_rng(0).integers(0, 256, (400, dim // 2), dtype=np.uint8)
+    table = some_table(dim, bits, scale=1e-3)
+    codes = np.random.default_rng(0).integers(0, 256, (400, dim * bits // 8), dtype=np.uint8)
     records = pack(table, np.arange(400) % 70, np.geomspace(1e-5, 1e-2, 400), codes)
     offsets, query = offsets_of([1] * 400), gaussian(tokens, dim)
     scores = body.score_records(query, records, offsets, table)
@@ -300,8 +305,9 @@ def test_nothing_behind_the_arrays_is_read(body: Body, bits: int, dim: int) -> N
     table = some_table(dim, bits, centroids=5)
     records, offsets, query = random_records(table, 5, residual=1e9), offsets_of([2, 3]), gaussian(9, dim)
     expected = body.score_records(query, records, offsets, table)
-    rooms = [Edged() for _ in range(5)]
+    rooms = [Edged() for _ in range(6)]
     moved = table._replace(centroids=rooms[0].holding(table.centroids), levels=rooms[1].holding(table.levels))
+    moved = moved._replace(steps=rooms[5].holding(table.steps))
     query, records, offsets = rooms[2].holding(query), rooms[3].holding(records), rooms[4].holding(offsets)
     assert np.array_equal(body.score_records(query, records, offsets, moved), expected)
 
@@ -322,6 +328,7 @@ def test_what_does_not_fit_is_refused_before_it_is_read(body: Body) -> None:
         (query, records, offsets, table._replace(centroid_bytes=4)),
         (query, records, offsets, table._replace(centroid_bytes=3)),
         (query, records, offsets, table._replace(levels=table.levels[:255])),
+        (query, records, offsets, table._replace(steps=table.steps[:-1])),
     ]
     for arguments in wrong:
         with pytest.raises(ValueError, match="native kernel"):

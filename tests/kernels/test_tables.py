@@ -12,8 +12,8 @@ from tests.kernels.records import gaussian, some_table
 SCALES = (1e-30, 1e-20, 1e-3, 1.0, 1e5, 1e20, 1e36)
 
 
-def codes_of(centroids: NDArray[np.float32]) -> CodeTable:
-    return code_table(centroids, np.zeros(256, np.float32), bits=2, centroid_bytes=2, unit=False)
+def codes_of(centroids: NDArray[np.float32], bits: int = 8) -> CodeTable:
+    return code_table(centroids, np.zeros(256, np.float32), bits=bits, centroid_bytes=2, unit=False)
 
 
 @pytest.mark.parametrize("dim", [8, 9, 10, 11, 128, 1024])
@@ -52,7 +52,22 @@ def test_decoding_keeps_each_value_to_half_a_step_of_the_longest(dim: int, scale
     centroids = gaussian(20, dim) * np.float32(scale)
     table = codes_of(centroids)
     longest = np.linalg.norm(centroids.astype(np.float64), axis=1).max()
-    assert (np.abs(table.centroids * table.step - centroids.astype(np.float64)) <= 0.501 / 8191 * longest).all()
+    assert table.centroids.dtype == np.int16
+    assert (np.abs(table.centroids * table.steps[0] - centroids.astype(np.float64)) <= 0.501 / 8191 * longest).all()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("count", [1, 4095, 4097])
+def test_decoding_codes_of_few_bits_takes_centroids_in_bytes(bits: int, scale: float, count: int) -> None:
+    centroids = gaussian(count, 12) * np.float32(scale)
+    table = codes_of(centroids, bits)
+    assert table.centroids.dtype == np.int8
+    assert table.centroids.ctypes.data % 64 == 0  # a row in as few lines of the cache as can be
+    largest = np.abs(centroids).max(axis=1, keepdims=True)
+    assert (
+        np.abs(table.centroids * table.steps[:, None].astype(np.float64) - centroids) <= 0.501 / 127 * largest
+    ).all()
 
 
 @pytest.mark.parametrize("spike", [False, True])
@@ -68,8 +83,8 @@ def test_no_centroid_is_longer_than_leaves_room_for_a_residual(spike: bool) -> N
 def test_vanishing_centroids_have_steps_that_can_be_divided_by(value: float) -> None:
     centroids = np.full((3, 16), value, np.float32)
     table = codes_of(centroids)
-    assert np.float32(table.step) >= np.finfo(np.float32).tiny
-    assert np.abs(table.centroids * table.step - centroids).max() <= np.finfo(np.float32).tiny
+    assert table.steps.min() >= np.finfo(np.float32).tiny
+    assert np.abs(table.centroids * table.steps[:, None] - centroids).max() <= np.finfo(np.float32).tiny
     probes = probe_table(centroids, np.zeros(3, np.float32))
     assert np.isfinite(probes.steps).all()
     assert np.abs((probes.rows() - 128.0) * probes.steps[:, None] - centroids).max() <= 1e-40
@@ -84,7 +99,8 @@ def test_negated_centroids_have_negated_values() -> None:
 
 def test_the_room_that_tables_take_is_that_of_their_arrays() -> None:
     assert probe_table(gaussian(100, 10), np.ones(100, np.float32)).nbytes == 128 * 12 + 100 * (4 + 4)
-    assert some_table(10, 2, centroids=100).nbytes == 100 * 10 * 2 + 256 * 4
+    assert some_table(10, 2, centroids=100).nbytes == 100 * (10 + 4) + 256 * 4
+    assert some_table(10, 8, centroids=100).nbytes == 100 * (20 + 4) + 256 * 4
 
 
 def test_arguments_are_left_as_they_are() -> None:

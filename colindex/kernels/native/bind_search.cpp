@@ -228,30 +228,83 @@ void def_gather(py::module_& module) {
                py::arg("allowed").noconvert());
 }
 
+// Which kernels, and how a query is packed for them: by what the centroids are kept in.
+struct InWords {
+    typedef std::int16_t Value;
+    typedef Query Packed;
+    static Codes codes(const Records& layout, const Value* centroids, const float* steps) { return {layout, centroids, steps[0]}; }
+    static Packed packed(const float* rows, int tokens, int dim) { return Query(rows, tokens, dim); }
+    static auto score() { return kernels().score_records; }
+    static auto similarities() { return kernels().similarities; }
+};
+
+struct InBytes {
+    typedef std::int8_t Value;
+    typedef Probe Packed;
+    static ByteCodes codes(const Records& layout, const Value* centroids, const float* steps) { return {layout, centroids, steps}; }
+    static Packed packed(const float* rows, int tokens, int dim) { return Probe(rows, tokens, dim, (dim + 3) / 4 * 4, 0); }
+    static auto score() { return kernels().score_byte_records; }
+    static auto similarities() { return kernels().byte_similarities; }
+};
+
+// Calls `kernel(query, codes, scratch)` with the lock released.
+template <typename Width, typename Kernel>
+void refine(const Array<float>& query, const Array<typename Width::Value>& centroids, const Array<float>& steps,
+            const Array<float>& levels, int bits, int centroid_bytes, bool unit, Kernel kernel) {
+    const int tokens = static_cast<int>(query.shape(0)), dim = static_cast<int>(centroids.shape(1)), code_bytes = (dim * bits + 7) / 8;
+    const Records layout{static_cast<std::size_t>(centroids.shape(0)), levels.data(), dim, bits, centroid_bytes, code_bytes,
+                         centroid_bytes + 2 + code_bytes, unit};
+    const auto codes = Width::codes(layout, centroids.data(), steps.data());
+    const float* rows = query.data();
+    bool whole;
+    {
+        py::gil_scoped_release released;
+        const auto packed = Width::packed(rows, tokens, dim);
+        std::vector<std::uint8_t> scratch(scratch_bytes(packed.packed()));
+        whole = kernel(packed.packed(), codes, scratch.data());
+    }
+    if (!whole) throw py::index_error("a record names a centroid that does not exist");
+}
+
+template <typename Width>
 Array<float> score_records(const Array<float>& query, const Array<std::uint8_t>& records, const Array<std::int64_t>& offsets,
-                           const Array<std::int16_t>& centroids, float step, const Array<float>& levels, int bits,
-                           int centroid_bytes, bool unit) {
+                           const Array<typename Width::Value>& centroids, const Array<float>& steps, const Array<float>& levels,
+                           int bits, int centroid_bytes, bool unit) {
     const auto documents = static_cast<std::size_t>(offsets.shape(0) - 1);
-    const int dim = static_cast<int>(centroids.shape(1)), code_bytes = (dim * bits + 7) / 8;
-    const Codes codes{centroids.data(), static_cast<std::size_t>(centroids.shape(0)), step, levels.data(), dim, bits,
-                      centroid_bytes, code_bytes, centroid_bytes + 2 + code_bytes, unit};
     const std::int64_t* places = offsets.data();
     if (places[0] < 0 || places[documents] > records.shape(0) || !std::is_sorted(places, places + documents + 1))
         throw py::value_error("native kernel: offsets that do not rise within the records");
     Array<float> scores(static_cast<py::ssize_t>(documents));
-    const float* values = query.data();
-    const auto tokens = static_cast<int>(query.shape(0));
     const std::uint8_t* bytes = records.data();
     float* out = scores.mutable_data();
-    bool whole;
-    {
-        py::gil_scoped_release released;
-        const Query packed(values, tokens, dim);
-        std::vector<std::uint8_t> scratch(scratch_bytes(packed.packed()));
-        whole = kernels().score_records(packed.packed(), codes, bytes, places, documents, scratch.data(), out);
-    }
-    if (!whole) throw py::index_error("a record names a centroid that does not exist");
+    refine<Width>(query, centroids, steps, levels, bits, centroid_bytes, unit, [=](const auto& packed, const auto& codes, std::uint8_t* scratch) {
+        return Width::score()(packed, codes, bytes, places, documents, scratch, out);
+    });
     return scores;
+}
+
+template <typename Width>
+Array<float> similarities(const Array<float>& query, const Array<std::uint8_t>& records,
+                          const Array<typename Width::Value>& centroids, const Array<float>& steps, const Array<float>& levels,
+                          int bits, int centroid_bytes, bool unit) {
+    Array<float> found({query.shape(0), records.shape(0)});
+    const std::int64_t count = records.shape(0);
+    const std::uint8_t* bytes = records.data();
+    float* out = found.mutable_data();
+    refine<Width>(query, centroids, steps, levels, bits, centroid_bytes, unit, [=](const auto& packed, const auto& codes, std::uint8_t* scratch) {
+        return Width::similarities()(packed, codes, bytes, count, scratch, out);
+    });
+    return found;
+}
+
+template <typename Width>
+void def_refinement(py::module_& module) {
+    module.def("score_records", &score_records<Width>, py::arg("query").noconvert(), py::arg("records").noconvert(),
+               py::arg("offsets").noconvert(), py::arg("centroids").noconvert(), py::arg("steps").noconvert(),
+               py::arg("levels").noconvert(), py::arg("bits"), py::arg("centroid_bytes"), py::arg("unit"));
+    module.def("similarities", &similarities<Width>, py::arg("query").noconvert(), py::arg("records").noconvert(),
+               py::arg("centroids").noconvert(), py::arg("steps").noconvert(), py::arg("levels").noconvert(), py::arg("bits"),
+               py::arg("centroid_bytes"), py::arg("unit"));
 }
 
 }  // namespace
@@ -263,9 +316,8 @@ void bind_search(py::module_& module) {
     def_gather<std::uint32_t, std::uint32_t>(module);
     def_gather<std::uint16_t, std::int64_t>(module);
     def_gather<std::uint32_t, std::int64_t>(module);
-    module.def("score_records", &score_records, py::arg("query").noconvert(), py::arg("records").noconvert(),
-               py::arg("offsets").noconvert(), py::arg("centroids").noconvert(), py::arg("step"), py::arg("levels").noconvert(),
-               py::arg("bits"), py::arg("centroid_bytes"), py::arg("unit"));
+    def_refinement<InWords>(module);
+    def_refinement<InBytes>(module);
 }
 
 }  // namespace colindex

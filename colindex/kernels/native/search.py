@@ -3,8 +3,9 @@
 Here shapes are checked and arrays brought into one piece, so that the C++ code may trust its pointers.
 
 Answers differ from the reference's by rounding only. Probing takes query tokens in 8 bits: an error of some 6e-4 of the
-lengths' product at 128 dims, and hardly ever 3e-3. Refinement takes 16: some 5e-5, and hardly ever 2e-4, for each token.
-They are the same for every instruction set, batch and thread.
+lengths' product at 128 dims, and hardly ever 3e-3. Refinement takes queries and the vectors of codes of 1, 2 and 4 bits in
+8 bits as well: some 1e-3 for each token, where the codes themselves are off by 1e-2 (2 bits) or 4e-3 (4 bits); and those of
+8 bits in 16: some 5e-5, and hardly ever 2e-4. Answers are the same for every instruction set, batch and thread.
 """
 
 from __future__ import annotations
@@ -62,29 +63,30 @@ def score_records(
     query: NDArray[np.float32], records: NDArray[np.uint8], offsets: NDArray[np.int64], table: CodeTable
 ) -> NDArray[np.float32]:
     """See `colindex.kernels.reference.refine`."""
-    dim = table.centroids.shape[1]
-    record_bytes = table.centroid_bytes + 2 + -(-dim * table.bits // 8)
-    fits = dim <= _MOST_DIMS and table.bits in _WIDTHS and table.centroid_bytes in (2, 4) and len(table.levels) == 256
-    _check(fits and query.ndim == 2 and query.shape[1] == dim, "query or table")
-    _check(records.ndim == 2 and records.shape[1] == record_bytes, "records")
-    query, records = np.ascontiguousarray(query, np.float32), np.ascontiguousarray(records)
+    query, records, of_table = _to_refine(query, records, table)
     offsets = np.ascontiguousarray(offsets, np.int64)
     _check(offsets.ndim == 1 and len(offsets) >= 1, "offsets")
-    of_table = (table.centroids, table.step, table.levels, table.bits, table.centroid_bytes, table.unit)
     return _native.score_records(query, records, offsets, *of_table)
 
 
 def similarities(query: NDArray[np.float32], records: NDArray[np.uint8], table: CodeTable) -> NDArray[np.float32]:
-    """See `colindex.kernels.reference.similarities`.
+    """See `colindex.kernels.reference.similarities`: the products that `score_records` takes the maxima of, to the bit."""
+    query, records, of_table = _to_refine(query, records, table)
+    return _native.similarities(query, records, *of_table)
 
-    The score of one token in a document of one record is their product, as refinement takes it. Every record is decoded
-    once for each token: good for looking at a document, not for searching.
-    """
-    offsets = np.arange(len(records) + 1)
-    products = np.empty((len(query), len(records)), np.float32)
-    for token in range(len(query)):
-        products[token] = score_records(query[token : token + 1], records, offsets, table)
-    return products
+
+def _to_refine(
+    query: NDArray[np.float32], records: NDArray[np.uint8], table: CodeTable
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], tuple[Any, ...]]:
+    """A query and records in one piece, and the table's parts."""
+    count, dim = table.centroids.shape
+    record_bytes = table.centroid_bytes + 2 + -(-dim * table.bits // 8)
+    fits = dim <= _MOST_DIMS and table.bits in _WIDTHS and table.centroid_bytes in (2, 4) and len(table.levels) == 256
+    _check(fits and len(table.steps) == count >= 1, "table")
+    _check(query.ndim == 2 and query.shape[1] == dim, "query")
+    _check(records.ndim == 2 and records.shape[1] == record_bytes, "records")
+    of_table = (table.centroids, table.steps, table.levels, table.bits, table.centroid_bytes, table.unit)
+    return np.ascontiguousarray(query, np.float32), np.ascontiguousarray(records), of_table
 
 
 def _check(fits: bool, what: str) -> None:

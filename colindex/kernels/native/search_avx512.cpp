@@ -4,7 +4,8 @@
 
 namespace colindex {
 
-const SearchKernels search_avx512 = {&score_records, &score_centroids, &sample_centroids, kTileTokens};
+const SearchKernels search_avx512 = {&score_records,     &similarities,     &score_byte_records, &byte_similarities,
+                                      &score_centroids, &sample_centroids, kTileTokens};
 
 }  // namespace colindex
 

@@ -116,7 +116,7 @@ def decode_records(records: NDArray[np.uint8], table: CodeTable) -> NDArray[np.f
         part = vectors[start : start + _ROWS]
         directions = decode_trellis(some[:, id_bytes + 2 :], table.levels, table.bits, dim)
         np.multiply(directions, np.nan_to_num(lengths).astype(np.float32), out=part)
-        part += table.centroids[ids] * np.float32(table.step)
+        part += table.centroids[ids] * table.steps[ids, None]
         if table.unit:
             norms = np.sqrt(np.einsum("ij,ij->i", part, part))[:, None]
             part /= np.where(norms > 0, norms, 1)  # a zero vector stays zero
