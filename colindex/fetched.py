@@ -52,12 +52,9 @@ class Fetched:
 
 def fetch(snapshot: Snapshot, documents: NDArray[np.int64]) -> Fetched:
     """Read the records of documents, numbered through all segments, from the cache or the disk."""
-    starts, ends = snapshot.byte_ranges(documents)
-    content, _ = snapshot.store.fetch_ranges(starts, ends)
-    record_bytes = snapshot.codebook.layout.record_bytes
-    offsets = np.zeros(len(documents) + 1, np.int64)
-    np.cumsum((ends - starts) // record_bytes, out=offsets[1:])
-    return Fetched(snapshot.codebook, content.reshape(-1, record_bytes), offsets)
+    ranges = snapshot.ranges(documents)
+    content, _ = snapshot.store.fetch_ranges(ranges.starts, ranges.ends)
+    return Fetched(snapshot.codebook, content.reshape(-1, snapshot.codebook.layout.record_bytes), ranges.rows)
 
 
 @contextmanager

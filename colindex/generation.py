@@ -33,7 +33,9 @@ from colindex.storage.catalog import Catalog
 from colindex.storage.layout import codebook_path
 from colindex.storage.manifest import Manifest
 from colindex.storage.pins import GenerationGoneError, Pins, folders_of
+from colindex.storage.places import find_records
 from colindex.storage.plain import read_arrays
+from colindex.storage.reads import BLOCK_BYTES
 from colindex.storage.segments import SegmentReader
 from colindex.storage.tombstones import live_bits, read_tombstones
 from colindex.types import Document, Hit, TextEncoder
@@ -159,22 +161,28 @@ class Generation:
     def hits(self, ranked: Ranked, spans: Sequence[tuple[int, int] | None] | None = None) -> list[Hit]:
         """Look up the external ids; texts stay on disk until they are asked for. `spans` are the hits', where they have one."""
         segments, local = self.snapshot.locate(ranked.documents)
-        ids: dict[int, str] = {}
-        for number in np.unique(segments).tolist():
-            places = np.flatnonzero(segments == number)
-            found = self.snapshot.segments[number].external_ids(local[places].tolist())
-            ids.update(zip(places.tolist(), found, strict=True))
+        places = list(zip(segments.tolist(), local.tolist(), strict=True))
+        ids = self._external_ids(places)
         return [
             Hit(
-                ids[rank],
-                float(score),
-                partial(_read_document, self.pins, self.snapshot.segments[segment], place),
+                ids[place],
+                score,
+                partial(_read_document, self.pins, self.snapshot.segments[place[0]], place[1]),
                 None if spans is None else spans[rank],
             )
-            for rank, (score, segment, place) in enumerate(
-                zip(ranked.scores.tolist(), segments.tolist(), local.tolist(), strict=True)
-            )
+            for rank, (score, place) in enumerate(zip(ranked.scores.tolist(), places, strict=True))
         ]
+
+    def _external_ids(self, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], str]:
+        """Of the documents at (position of the segment, number within it); each segment is asked once."""
+        wanted: dict[int, list[int]] = {}
+        for segment, document in places:
+            wanted.setdefault(segment, []).append(document)
+        ids: dict[tuple[int, int], str] = {}
+        for segment, documents in wanted.items():
+            found = self.snapshot.segments[segment].external_ids(documents)
+            ids |= {(segment, document): id_ for document, id_ in zip(documents, found, strict=True)}
+        return ids
 
 
 def check_encoder(path: Path, manifest: Manifest, encoder: TextEncoder) -> None:
@@ -218,7 +226,10 @@ def _load(path: Path, manifest: Manifest, budget: int, previous: Generation | No
     ]
     cache_bytes = divide_budget(path, budget, codebook, segments, blocks, live)
     firsts = np.concatenate([[0], np.cumsum([segment.info.documents for segment in segments])]).astype(np.int64)
-    return Snapshot(codebook, segments, BlockStore(blocks, cache_bytes), firsts, live)
+    store = BlockStore(blocks, cache_bytes)
+    bases = [store.base(number) * BLOCK_BYTES for number in range(len(segments))]
+    finder = find_records([segment.offsets for segment in segments], bases, codebook.layout.record_bytes)
+    return Snapshot(codebook, segments, store, finder, firsts, live)
 
 
 def _codebook(path: Path, manifest: Manifest, previous: Generation | None) -> SearchCodebook:

@@ -33,7 +33,7 @@ from colindex.params import SearchParams
 from colindex.probing import probes
 from colindex.selection import Selection
 from colindex.storage.blocks import BlockStore, FetchCounters
-from colindex.storage.reads import BLOCK_BYTES
+from colindex.storage.places import Finder, RecordRanges
 from colindex.storage.segments import SegmentReader
 from colindex.types import SearchStats
 
@@ -58,6 +58,8 @@ class Snapshot:
     codebook: SearchCodebook
     segments: tuple[SegmentReader, ...]
     store: BlockStore
+    finder: Finder
+    """Where in the store the records of a document are."""
     firsts: NDArray[np.int64]
     """Number of the first document of each segment, and the number of all: int64 [segments + 1]."""
     live: Selection
@@ -77,17 +79,9 @@ class Snapshot:
         segments = np.searchsorted(self.firsts, documents, side="right") - 1
         return segments, documents - self.firsts[segments]
 
-    def byte_ranges(self, documents: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Global byte addresses, [start, end), of the documents' records."""
-        starts, ends = np.empty(len(documents), np.int64), np.empty(len(documents), np.int64)
-        segments, local = self.locate(documents)
-        record_bytes, several = self.codebook.layout.record_bytes, len(self.segments) > 1
-        for number in np.unique(segments).tolist() if several else range(len(self.segments)):
-            here = segments == number if several else slice(None)
-            offsets, base = self.segments[number].offsets, self.store.base(number) * BLOCK_BYTES
-            starts[here] = base + offsets[local[here]].astype(np.int64) * record_bytes
-            ends[here] = base + offsets[local[here] + 1].astype(np.int64) * record_bytes
-        return starts, ends
+    def ranges(self, documents: NDArray[np.int64]) -> RecordRanges:
+        """Where in the store the documents' records are."""
+        return RecordRanges(*self.finder.find(documents))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +125,8 @@ class _Tally:
     gathered: int = 0
     candidates: int = 0
     fetched: list[FetchCounters] = field(default_factory=list)
+    announced: int = 0
+    """Blocks whose reads prefetches have started."""
     _mark: float = field(default_factory=time.perf_counter)
 
     def mark(self) -> None:
@@ -144,16 +140,17 @@ class _Tally:
         self._mark = now
 
     def stats(self) -> SearchStats:
+        fetched = sum(self.fetched[1:], self.fetched[0]) if self.fetched else FetchCounters()
         return SearchStats(
             seconds=dict(self.seconds),
             postings=self.postings,
             gathered=self.gathered,
             candidates=self.candidates,
-            bytes_read=sum(fetched.bytes_read for fetched in self.fetched),
-            reads=sum(fetched.reads for fetched in self.fetched),
-            cache_hits=sum(fetched.hits for fetched in self.fetched),
-            cache_misses=sum(fetched.misses for fetched in self.fetched),
-            prefetch_hits=sum(fetched.prefetch_hits for fetched in self.fetched),
+            bytes_read=fetched.bytes_read,
+            reads=fetched.reads,
+            cache_hits=fetched.hits,
+            cache_misses=fetched.misses,
+            prefetch_hits=fetched.prefetch_hits,
         )
 
 
@@ -167,12 +164,15 @@ class _Gaps:
 
     def add(self, scores: NDArray[np.float32], estimates: NDArray[np.float32]) -> None:
         """Of some more documents, estimates falling; not of empty ones, nor of those that no probe met."""
-        if not (_all_finite(estimates) and math.isfinite(scores.sum())):
-            known = np.isfinite(scores) & np.isfinite(estimates)
-            scores, estimates = scores[known], estimates[known]
+        if not _all_finite(estimates):
+            met = np.isfinite(estimates)
+            scores, estimates = scores[met], estimates[met]
         gaps = np.subtract(scores, estimates, dtype=np.float64)
+        if not math.isfinite(total := float(gaps.sum())):
+            gaps = gaps[np.isfinite(gaps)]
+            total = float(gaps.sum())
         self.count += len(gaps)
-        self.total += float(gaps.sum())
+        self.total += total
         self.squares += float(gaps @ gaps)
 
     def reach(self, deviations: float) -> float:
@@ -187,8 +187,7 @@ class _Prepared:
 
     query: NDArray[np.float32]
     estimated: Ranked
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
+    ranges: RecordRanges
     tally: _Tally
 
 
@@ -249,9 +248,10 @@ def _prepare(
     )
     if len(estimated) < min(k, selection.count):
         estimated = _with_unmet(selection, estimated)
-    starts, ends = snapshot.byte_ranges(estimated.documents)
-    snapshot.store.prefetch_ranges(starts[: FIRST_ROUND + AHEAD], ends[: FIRST_ROUND + AHEAD])
-    return _Prepared(query, estimated, starts, ends, tally)
+    ranges = snapshot.ranges(estimated.documents)
+    first = slice(FIRST_ROUND + AHEAD)
+    tally.announced += snapshot.store.prefetch_ranges(ranges.starts[first], ranges.ends[first])
+    return _Prepared(query, estimated, ranges, tally)
 
 
 def _estimated(
@@ -301,31 +301,36 @@ def _with_unmet(selection: Selection, estimated: Ranked) -> Ranked:
 
 def _refine(snapshot: Snapshot, prepared: _Prepared, k: int, margin: float) -> Ranked:
     """Stages 3 and 4, round by round, best estimates first."""
-    estimated, starts, ends, tally = prepared.estimated, prepared.starts, prepared.ends, prepared.tally
+    codebook, store = snapshot.codebook, snapshot.store
+    estimated, ranges, tally = prepared.estimated, prepared.ranges, prepared.tally
     best, gaps = _NONE, _Gaps()
     begin, stop, announced = 0, min(max(FIRST_ROUND, k), len(estimated)), FIRST_ROUND + AHEAD
     tally.mark()
     while begin < stop:
-        content, fetched = snapshot.store.fetch_ranges(starts[begin:stop], ends[begin:stop])
+        records = ranges.part(begin, stop)
+        content, fetched = store.fetch_ranges(records.starts, records.ends)
         tally.fetched.append(fetched)
         tally.lap("fetch")
-        estimates = estimated.scores[begin:stop]
-        scores = _score(snapshot.codebook, prepared.query, content, ends[begin:stop] - starts[begin:stop])
+        scores = _scores(codebook, prepared.query, content.reshape(-1, codebook.layout.record_bytes), records.rows)
         best = best.merged(Ranked(estimated.documents[begin:stop], scores), k)
-        gaps.add(scores, estimates)
+        gaps.add(scores, estimated.scores[begin:stop])
         tally.candidates += stop - begin
         begin = stop
         plausible = _plausible(best, gaps, estimated.scores[begin:], k, margin)
         stop = begin + min(plausible, ROUND)
         announced = max(announced, begin + min(plausible, ROUND + AHEAD))
-        snapshot.store.prefetch_ranges(starts[begin:announced], ends[begin:announced])
+        if begin < stop:
+            tally.announced += store.prefetch_ranges(ranges.starts[begin:announced], ranges.ends[begin:announced])
         tally.lap("refine")
-    snapshot.store.forget_ranges(starts[begin:announced], ends[begin:announced])
+    if tally.announced:
+        store.forget_ranges(ranges.starts[begin:announced], ranges.ends[begin:announced])
     return best
 
 
 def _plausible(best: Ranked, gaps: _Gaps, estimates: NDArray[np.float32], k: int, margin: float) -> int:
     """How many of the next documents, estimates falling, would plausibly reach the k best."""
+    if not len(estimates):
+        return 0
     if len(best) < k or not gaps.count or not math.isfinite(margin) or not _all_finite(estimates):
         return len(estimates)  # there is room, or nothing to judge by
     return int(np.count_nonzero(estimates >= float(best.scores[-1]) - gaps.reach(margin)))
@@ -335,19 +340,10 @@ def _all_finite(falling: NDArray[np.float32]) -> bool:
     return not len(falling) or (math.isfinite(falling[0]) and math.isfinite(falling[-1]))
 
 
-def _score(
-    codebook: SearchCodebook, query: NDArray[np.float32], content: NDArray[np.uint8], sizes: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """MaxSim of the documents whose records, `sizes` bytes each, lie end to end."""
-    record_bytes = codebook.layout.record_bytes
-    offsets = np.zeros(len(sizes) + 1, np.int64)
-    np.cumsum(sizes // record_bytes, out=offsets[1:])
-    return _scores(codebook, query, content.reshape(-1, record_bytes), offsets)
-
-
 def _scores(
     codebook: SearchCodebook, query: NDArray[np.float32], records: NDArray[np.uint8], offsets: NDArray[np.int64]
 ) -> NDArray[np.float32]:
+    """MaxSim of the documents whose records lie end to end."""
     try:
         return kernels.score_records(query, records, offsets, codebook.codes)
     except IndexError as error:  # the bytes are those that were written: whoever wrote them did not know this codebook
@@ -387,8 +383,7 @@ def _all_documents(
     """Numbers, offsets and records of all documents of a selection, some at a time."""
     record_bytes = snapshot.codebook.layout.record_bytes
     for documents in selection.by_segment():
-        starts, ends = snapshot.byte_ranges(documents)
-        offsets = np.concatenate([[0], np.cumsum((ends - starts) // record_bytes)])
+        starts, ends, offsets = snapshot.ranges(documents)
         for begin, stop in _groups(offsets):
             heads = (
                 np.flatnonzero(starts[begin + 1 : stop] != ends[begin : stop - 1]) + 1

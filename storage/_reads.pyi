@@ -7,10 +7,18 @@ import numpy as np
 import numpy.typing as npt
 
 _Counters = tuple[int, int, int, int, int, int, int]
+_Bytes = bytes
 _Int64s = npt.NDArray[np.int64]
 
 def has_ring() -> bool: ...
 def checksum(block: bytes) -> int: ...
+def read_entries(offsets: str, bytes: str, numbers: Sequence[int], most: int) -> list[_Bytes] | None: ...
+
+class Places:
+    def __init__(
+        self, firsts: Sequence[int], offsets: Sequence[npt.NDArray[Any]], bases: Sequence[int], record_bytes: int
+    ) -> None: ...
+    def find(self, documents: _Int64s) -> tuple[_Int64s, _Int64s, _Int64s]: ...
 
 class Fetcher:
     def __init__(

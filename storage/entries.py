@@ -4,7 +4,8 @@
    `offsets` is a plain uint64 array of one more value than there are entries.
 2. An entry is a check of 4 bytes, little-endian, and its payload. The check covers the number of the entry and the payload
    (`checksums.entry_check`): neither a flipped byte nor a wrong offset can pass one entry off as another.
-3. One entry costs two small reads and no memory between them; nothing of this is resident.
+3. One entry costs two small reads and no memory between them; nothing of this is resident. Short entries, which ids are,
+   are read in one native call where the extension was compiled (storage/native/entries.h).
 
 Ids are UTF-8. A document payload is a zstd frame with content size and checksum of the bytes that the caller gave.
 """
@@ -26,7 +27,23 @@ from colindex.storage.directory import corrupt, opened, read_exactly, read_from
 from colindex.storage.errors import InvalidIdError
 from colindex.storage.plain import PlainWriter, below, write_plain
 
-__all__ = ["MAX_ID_BYTES", "EntryReader", "EntryWriter", "compress", "decode_id", "decompress", "encode_id"]
+try:
+    from colindex.storage._reads import read_entries
+except ImportError:
+    HAS_NATIVE = False
+else:
+    HAS_NATIVE = True
+
+__all__ = [
+    "HAS_NATIVE",
+    "MAX_ID_BYTES",
+    "EntryReader",
+    "EntryWriter",
+    "compress",
+    "decode_id",
+    "decompress",
+    "encode_id",
+]
 
 MAX_ID_BYTES = 511
 """The longest key of an LMDB built with its defaults."""
@@ -62,12 +79,12 @@ class EntryWriter:
 
 
 class EntryReader:
-    """Reads entries by number from the files, which it opens for each read."""
+    """Reads entries by number from the files, which it opens for each read. None is longer than `short`, if that is given."""
 
-    def __init__(self, folder: Path, entries: int) -> None:
+    def __init__(self, folder: Path, entries: int, short: int | None = None) -> None:
         self._bytes = folder / _BYTES / "c" / "0"
         self._offsets = folder / _OFFSETS / "c" / "0"
-        self._entries = entries
+        self._entries, self._short = entries, short
 
     def read(self, number: int) -> bytes:
         """The payload of entry `number`.
@@ -90,6 +107,8 @@ class EntryReader:
                 raise IndexError(f"document {number} of a segment with {self._entries}")
         if not wanted:
             return []  # a segment without entries has no file of bytes
+        if (payloads := self._read_short(wanted)) is not None:
+            return payloads
         with opened(self._offsets) as offsets, opened(self._bytes) as stored:
             size = os.fstat(stored).st_size
             return [self._read(offsets, stored, size, number) for number in wanted]
@@ -131,6 +150,20 @@ class EntryReader:
         for number, payload in zip(numbers, self.read_many(numbers), strict=True):
             found[payload].append(number)
         return found
+
+    def _read_short(self, numbers: list[int]) -> list[bytes] | None:
+        """All in one native call; None where there is none, or where something is wrong: reading one by one says what."""
+        if not HAS_NATIVE or self._short is None:
+            return None
+        entries = read_entries(str(self._offsets), str(self._bytes), numbers, _CHECK_BYTES + self._short)
+        if entries is None:
+            return None
+        whole = (
+            len(entry) >= _CHECK_BYTES
+            and entry_check(number, entry[_CHECK_BYTES:]) == int.from_bytes(entry[:_CHECK_BYTES], "little")
+            for number, entry in zip(numbers, entries, strict=True)
+        )
+        return [entry[_CHECK_BYTES:] for entry in entries] if all(whole) else None
 
     def _read(self, offsets: int, stored: int, size: int, number: int) -> bytes:
         start, stop = _BOUNDS.unpack(read_from(offsets, self._offsets, 8 * number, 16))

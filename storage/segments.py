@@ -25,7 +25,7 @@ from colindex.storage.arrays import METADATA
 from colindex.storage.checksums import FileSum
 from colindex.storage.columns import read_rows
 from colindex.storage.directory import corrupt, read_exactly
-from colindex.storage.entries import EntryReader, decode_id, decompress, encode_id
+from colindex.storage.entries import MAX_ID_BYTES, EntryReader, decode_id, decompress, encode_id
 from colindex.storage.metadata import METADATA_FILE, MetadataTable
 from colindex.storage.plain import read_plain, within
 from colindex.storage.shards import ShardFile, find_shards
@@ -130,7 +130,7 @@ class SegmentReader:
         )
         """The files of the records, in order; all but the last hold equally many blocks."""
         self._check_shapes()
-        self._ids = EntryReader(self.path / "ids", info.documents)
+        self._ids = EntryReader(self.path / "ids", info.documents, short=MAX_ID_BYTES)
         self._documents = EntryReader(self.path / "documents", info.documents)
         self.metadata = metadata_table(index_path, info)
         """For conditions on metadata; None in segments that were written by a colindex without them."""

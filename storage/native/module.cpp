@@ -6,7 +6,9 @@
 
 #include <memory>
 
+#include "entries.h"
 #include "fetcher.h"
+#include "places.h"
 
 namespace py = pybind11;
 
@@ -152,6 +154,59 @@ private:
     std::unique_ptr<Fetcher> fetcher_;
 };
 
+// The places, and the arrays that they are computed from.
+class PlacesBinding {
+public:
+    PlacesBinding(const std::vector<int64_t>& firsts, const std::vector<py::array>& offsets, const std::vector<int64_t>& bases,
+                  int64_t record_bytes)
+        : keep_(offsets), places_(segments(firsts, offsets, bases), record_bytes) {}
+
+    py::tuple find(const Array<int64_t>& documents) const {
+        if (documents.ndim() != 1) throw py::value_error("places: expected one row of documents");
+        const auto count = static_cast<int64_t>(documents.size());
+        const int64_t* numbers = documents.data();
+        for (int64_t i = 0; i < count; ++i)
+            if (numbers[i] < 0 || numbers[i] >= places_.documents())
+                throw py::index_error("document " + std::to_string(numbers[i]) + " of " + std::to_string(places_.documents()));
+        Array<int64_t> starts(count), ends(count), rows(count + 1);
+        places_.find(numbers, count, starts.mutable_data(), ends.mutable_data(), rows.mutable_data());
+        return py::make_tuple(starts, ends, rows);
+    }
+
+private:
+    static std::vector<Places::Segment> segments(const std::vector<int64_t>& firsts, const std::vector<py::array>& offsets,
+                                                 const std::vector<int64_t>& bases) {
+        std::vector<Places::Segment> made;
+        if (firsts.size() != offsets.size() || bases.size() != offsets.size())
+            throw py::value_error("places: expected a first document, offsets and a base for each segment");
+        for (size_t at = 0; at < offsets.size(); ++at) {
+            const bool narrow = py::isinstance<Array<uint32_t>>(offsets[at]), wide = py::isinstance<Array<uint64_t>>(offsets[at]);
+            if (!narrow && !wide) throw py::type_error("places: expected offsets in uint32 or uint64");
+            const auto* bytes = offsets[at].data();
+            made.push_back({firsts[at], static_cast<int64_t>(offsets[at].size()) - 1,
+                            narrow ? static_cast<const uint32_t*>(bytes) : nullptr,
+                            narrow ? nullptr : static_cast<const uint64_t*>(bytes), bases[at]});
+        }
+        return made;
+    }
+
+    std::vector<py::array> keep_;
+    Places places_;
+};
+
+// The entries as bytes, or None where Python is to find out what is wrong.
+py::object entries(const std::string& offsets, const std::string& bytes, const std::vector<int64_t>& numbers, int64_t most) {
+    std::optional<std::vector<std::string>> found;
+    {
+        const py::gil_scoped_release release;
+        found = read_entries(offsets, bytes, numbers, most);
+    }
+    if (!found) return py::none();
+    py::list result(found->size());
+    for (size_t at = 0; at < found->size(); ++at) result[at] = py::bytes((*found)[at]);
+    return result;
+}
+
 // Whether this system lets us have a ring.
 bool has_ring() {
     alignas(BLOCK_BYTES) static uint8_t memory[BLOCK_BYTES];
@@ -173,6 +228,12 @@ PYBIND11_MODULE(_reads, module) {
             return colindex::storage::checksum_of_block(reinterpret_cast<const uint8_t*>(bytes.data()));
         },
         py::arg("block"), "The checksum of a block.");
+    module.def("read_entries", &colindex::storage::entries, py::arg("offsets"), py::arg("bytes"), py::arg("numbers"),
+               py::arg("most"), "Entries by number, check included; None if one of them is longer than `most` or not there.");
+    py::class_<colindex::storage::PlacesBinding>(module, "Places")
+        .def(py::init<const std::vector<int64_t>&, const std::vector<py::array>&, const std::vector<int64_t>&, int64_t>(),
+             py::arg("firsts"), py::arg("offsets"), py::arg("bases"), py::arg("record_bytes"))
+        .def("find", &colindex::storage::PlacesBinding::find, py::arg("documents"));
     py::class_<Binding>(module, "Fetcher")
         .def(py::init<const std::string&, const py::dict&, colindex::storage::Array<uint8_t>,
                       const std::vector<colindex::storage::Array<uint32_t>>&,

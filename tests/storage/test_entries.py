@@ -1,0 +1,88 @@
+"""Short entries, read in one native call: the same payloads, and the same errors, as read one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from colindex.storage import entries
+from colindex.storage.entries import EntryReader, EntryWriter
+from colindex.storage.errors import CorruptIndexError
+
+SHORT = 20
+
+pytestmark = pytest.mark.skipif(not entries.HAS_NATIVE, reason="the native body was not compiled")
+
+
+def written(folder: Path, payloads: list[bytes]) -> EntryReader:
+    writer = EntryWriter(folder)
+    for payload in payloads:
+        writer.append(payload)
+    writer.finish()
+    return EntryReader(folder, len(payloads), short=SHORT)
+
+
+@pytest.fixture
+def no_reading_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("read one by one")
+
+    monkeypatch.setattr(entries, "opened", fail)
+
+
+@given(st.lists(st.binary(max_size=2 * SHORT), min_size=1, max_size=8), st.data())
+def test_entries_come_back_in_the_order_asked_for(
+    tmp_path_factory: pytest.TempPathFactory, payloads: list[bytes], data: st.DataObject
+) -> None:
+    reader = written(tmp_path_factory.mktemp("entries"), payloads)  # longer ones than promised too
+    numbers = data.draw(st.lists(st.integers(0, len(payloads) - 1), max_size=12))
+    assert reader.read_many(numbers) == [payloads[number] for number in numbers]
+
+
+@pytest.mark.usefixtures("no_reading_one_by_one")
+def test_short_entries_take_one_call(tmp_path: Path) -> None:
+    payloads = [b"", b"a", b"b" * SHORT]
+    reader = written(tmp_path, payloads)
+    assert reader.read_many([2, 0, 1, 2]) == [payloads[2], payloads[0], payloads[1], payloads[2]]
+    with pytest.raises(IndexError):
+        reader.read(3)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda b: b[:-5], lambda b: b"", lambda b: b[:5] + bytes([b[5] ^ 1]) + b[6:]],
+    ids=["cut short", "empty", "a flipped bit"],
+)
+@pytest.mark.parametrize("part", ["bytes", "offsets"])
+def test_damage_is_said_as_it_is_without_the_native_call(
+    tmp_path: Path, part: str, damage: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = written(tmp_path, [b"one", b"two"])
+    file = tmp_path / part / "c" / "0"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(CorruptIndexError) as native:
+        reader.read_many([0, 1])
+    monkeypatch.setattr(entries, "HAS_NATIVE", False)
+    with pytest.raises(CorruptIndexError) as one_by_one:
+        reader.read_many([0, 1])
+    assert str(native.value) == str(one_by_one.value)
+
+
+@pytest.mark.parametrize("bounds", [[8, 8, 2**63], [0, 2**64 - 1, 2**64 - 1], [5, 2, 9]])
+def test_bounds_that_no_writer_wrote(tmp_path: Path, bounds: list[int]) -> None:
+    reader = written(tmp_path, [b"one", b"two"])
+    (tmp_path / "offsets" / "c" / "0").write_bytes(np.array(bounds, "<u8").tobytes())
+    with pytest.raises(CorruptIndexError):
+        reader.read_many([0, 1])
+
+
+def test_a_missing_file_is_damage(tmp_path: Path) -> None:
+    reader = written(tmp_path, [b"one"])
+    (tmp_path / "bytes" / "c" / "0").unlink()
+    with pytest.raises(CorruptIndexError, match="No such file"):
+        reader.read(0)
