@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class Plan:
     repetitions: int
     build_threads: int
     build_limit: float
-    """Seconds for one build."""
+    """Seconds for one build, from when its inputs are ready."""
     warm_up: float
     """Seconds for one contestant's warm-up."""
     patience: float
@@ -102,23 +103,31 @@ def _build(plan: Plan, contestant: Contestant, say: Say) -> BuildRow:
     row = BuildRow(name=contestant.name, engine=contestant.engine, date=datetime.now(UTC).isoformat(timespec="minutes"))
     try:
         with plan.worker(contestant, "build", plan.build_threads) as worker:
-            answer = worker.hear(plan.build_limit)
-    except TimeLimitError as error:
-        row = replace(row, reason=f"build {error}")
+            ready = worker.hear(plan.answer_limit)
+            row = replace(row, version=ready["version"], inputs_mib=round(ready["inputs_mib"], 1))
+            answer = _within(plan.build_limit, worker)
     except PeerError as error:
         return replace(row, reason=f"build: {error}")  # not kept: it may be the installation
+    if answer is None:
+        row = replace(row, given_up=plan.build_limit, reason=f"build not done after {plan.build_limit:,.0f} s")
     else:
         row = replace(
             row,
             seconds=round(answer["seconds"], 2),
             bytes_a_token=round(answer["bytes"] / plan.collection.tokens, 2),
             peak_mib=round(answer["peak_mib"], 1),
-            inputs_mib=round(answer["inputs_mib"], 1),
-            version=answer["version"],
         )
     kept = {"row": asdict(row), "limit": plan.build_limit, "data": _data_identity(plan)}
     (folder / "build.json").write_text(json.dumps(kept, indent=1), encoding="utf-8")
     return row
+
+
+def _within(limit: float, worker: Worker) -> Mapping[str, Any] | None:
+    """The next answer; None where the time was up first."""
+    try:
+        return worker.hear(limit)
+    except TimeLimitError:
+        return None
 
 
 def _data_identity(plan: Plan) -> Mapping[str, object]:

@@ -7,6 +7,7 @@ recall and latency; what failed, with its reason; and the builds.
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -28,6 +29,15 @@ BUILD_HEADINGS = ("engine", "version", "build s", "bytes a token", "peak MiB", "
 
 def _figure(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
+
+
+def _at_least(value: float | None) -> str:
+    """Rounded down: it stays true.
+
+    >>> _at_least(25.38)
+    '> 25.3'
+    """
+    return "" if value is None else f"> {_figure(math.floor(value * 10) / 10, 1)}"
 
 
 def _milliseconds(value: float | None) -> str:
@@ -60,7 +70,9 @@ def search_cells(results: Results, row: SearchRow) -> list[str]:
 
 
 def build_cells(results: Results, row: BuildRow) -> list[str]:
-    """A row of the builds."""
+    """A row of the builds; "> 150" seconds where one was given up, and "> 25.3" times faster."""
+    if row.given_up is not None:
+        return [row.name, row.version, f"> {_figure(row.given_up, 0)}", "", "", _at_least(results.builds_faster(row))]
     if row.reason is not None:
         return [row.name, row.version, f"failed: {row.reason}", "", "", ""]
     figures = (_figure(row.seconds, 1), _figure(row.bytes_a_token, 1), _figure(row.peak_mib, 0))

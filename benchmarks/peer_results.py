@@ -29,6 +29,8 @@ class BuildRow:
     name: str
     engine: str
     seconds: float | None = None
+    given_up: float | None = None
+    """Seconds of building after which it was ended: it takes longer than that."""
     bytes_a_token: float | None = None
     """Everything in the index's folder."""
     peak_mib: float | None = None
@@ -99,9 +101,10 @@ class Results:
         return None if ours is None else _latency(row) / _latency(ours)
 
     def builds_faster(self, row: BuildRow) -> float | None:
-        """How many times faster our slowest build is than that row's."""
+        """How many times faster our slowest build is than that row's; a bound from below where that one was given up."""
         ours = [own.seconds for own in self.builds if own.engine == OURS and own.seconds]
-        return None if row.engine == OURS or not row.seconds or not ours else row.seconds / max(ours)
+        theirs = row.seconds or row.given_up
+        return None if row.engine == OURS or not theirs or not ours else theirs / max(ours)
 
     def save(self, folder: Path) -> Path:
         """Write `peers-LABEL.json`."""

@@ -3,7 +3,8 @@
     python -m benchmarks.peer_worker ENGINE build|serve DATA INDEX THREADS SETTINGS
 
 1. Keep stdout for answers alone: engines print to it, so what they print goes to stderr.
-2. `build`: load the arrays, bring them into the engine's types, build; answer seconds, peak memory, bytes on disk.
+2. `build`: load the arrays, bring them into the engine's types, say that all is ready; build; answer seconds, peak memory,
+   bytes on disk. (Two answers, because the time that a build is given begins when it does.)
 3. `serve`: load, open the index, answer; then one JSON object a line: {"queries": [...], "k": 10, "settings": {...}} in,
    {"seconds": [...], "found": [[...], ...]} out.
 4. Whatever goes wrong is an answer too: {"error": "..."}.
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> None:
             adapter = importlib.import_module(ADAPTERS[name])
             engine = adapter.ENGINE(Arrays.load(Path(data)), Path(index), int(threads), json.loads(settings))
             if role == "build":
-                say(answers, build(engine))
+                build(engine, answers)
             else:
                 serve(engine, answers)
         except Exception as error:  # noqa: BLE001 - a peer that fails is a row that says why
@@ -59,22 +60,16 @@ def own_stdout() -> Iterator[TextIO]:
         yield answers
 
 
-def build(engine: Engine) -> dict[str, Any]:
+def build(engine: Engine, answers: TextIO) -> None:
     """Step 2."""
     version = engine.version()  # a missing package shows before the work
     prepared = engine.prepare()
-    inputs = resident_mib("VmRSS")
+    say(answers, {"version": version, "inputs_mib": resident_mib("VmRSS")})
     start = time.perf_counter()
     engine.build(prepared)
     seconds = time.perf_counter() - start
     size = sum(file.stat().st_size for file in engine.folder.rglob("*") if file.is_file())
-    return {
-        "seconds": seconds,
-        "bytes": size,
-        "inputs_mib": inputs,
-        "peak_mib": resident_mib("VmHWM"),
-        "version": version,
-    }
+    say(answers, {"seconds": seconds, "bytes": size, "peak_mib": resident_mib("VmHWM")})
 
 
 def serve(engine: Engine, answers: TextIO) -> None:

@@ -153,7 +153,13 @@ def engine_names(_context: click.Context, _option: click.Parameter, value: str |
 @click.option(
     "--build-threads", type=click.IntRange(min=1), default=len(os.sched_getaffinity(0)), show_default="all cores"
 )
-@click.option("--build-limit", type=float, default=3600, show_default=True, help="Seconds for one build.")
+@click.option(
+    "--build-limit",
+    type=float,
+    default=3600,
+    show_default=True,
+    help="Seconds for one build; the table then says that it takes more.",
+)
 @click.option(
     "--answer-limit", type=float, default=1800, show_default=True, help="Seconds for one repetition of one setting."
 )
