@@ -117,15 +117,17 @@ def _word_errors(records: NDArray[np.uint8], sizes: NDArray[np.float64], table: 
     Or, where its residual is long, a 32,767th of its length.
     """
     lengths = _lengths(records, table)
-    return 0.6 * table.steps[0] + 0.6 * lengths * float(np.abs(table.levels).max()) / 4095 + 0.6 * sizes / 32767
+    return np.asarray(
+        0.6 * table.steps[0] + 0.6 * lengths * float(np.abs(table.levels).max()) / 4095 + 0.6 * sizes / 32767
+    )
 
 
 def _byte_errors(records: NDArray[np.uint8], table: CodeTable) -> NDArray[np.float64]:
     """Of a vector's values in 8 bits: half a step of the vector each for the sum, for the weights, and for the levels."""
     ids = records[:, : table.centroid_bytes].copy().view(f"<u{table.centroid_bytes}")[:, 0]
-    return 1.7 * (table.steps[ids] + _lengths(records, table) * float(np.abs(table.levels).max()) / 127)
+    return np.asarray(1.7 * (table.steps[ids] + _lengths(records, table) * float(np.abs(table.levels).max()) / 127))
 
 
 def _lengths(records: NDArray[np.uint8], table: CodeTable) -> NDArray[np.float64]:
     start = table.centroid_bytes
-    return np.abs(records[:, start : start + 2].copy().view("<f2")[:, 0].astype(np.float64))
+    return np.asarray(np.abs(records[:, start : start + 2].copy().view("<f2")[:, 0].astype(np.float64)))

@@ -335,5 +335,6 @@ def test_what_does_not_fit_is_refused_before_it_is_read(body: Body) -> None:
             body.score_records(*arguments)
     with pytest.raises(TypeError):
         body.score_records(query, records.astype(np.uint16), offsets, table)
+    longer: Any = table.centroids.astype(np.int32)
     with pytest.raises(TypeError):
-        body.score_records(query, records, offsets, table._replace(centroids=table.centroids.astype(np.int32)))
+        body.score_records(query, records, offsets, table._replace(centroids=longer))
