@@ -2,7 +2,8 @@
 
 1. Find out what would be repaired and lost, and say it.
 2. Ask, unless told not to.
-3. Write the report beside the index, then repair; texts of lost documents go to a file that `colindex add` takes.
+3. Write the report beside the index, then repair; texts of lost documents go to a file that `colindex add` takes, and are on the
+   disk before the index gives them up.
 4. Say what was done, and verify again.
 
 The report and the texts lie outside the index: `INDEX.repair-GENERATION.json` and `.jsonl`.
@@ -13,17 +14,16 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Self, TextIO
 
 import click
 
 from colindex.cli.output import counted, note, write_json, write_rows
 
 if TYPE_CHECKING:
-    from colindex.repair import RepairReport, Rescue
+    from colindex import Document
+    from colindex.repair import RepairReport
 
 __all__ = ["run_repair"]
 
@@ -50,8 +50,8 @@ def run_repair(index: Path, *, yes: bool, dry_run: bool, format_: str) -> bool:
     texts_path = report_path.with_suffix(".jsonl")
     _write_report(report_path, plan)
     try:
-        with _rescuing(texts_path) as rescue:
-            report = repair(index, rescue=rescue)
+        with _Texts(texts_path) as texts:
+            report = repair(index, rescue=texts.rescue, before_commit=texts.make_durable)
     except KeyboardInterrupt as interrupt:
         note(f"\nThe repair was interrupted; what it would do is in {report_path}. Run the command again.")
         raise click.Abort from interrupt
@@ -107,22 +107,33 @@ def _write_report(path: Path, report: RepairReport) -> None:
         os.fsync(file.fileno())
 
 
-@contextmanager
-def _rescuing(path: Path) -> Iterator[Rescue]:
+class _Texts:
     """Writes documents to a file as JSON lines; there is none where there are no documents."""
-    path.unlink(missing_ok=True)
-    opened: list[TextIO] = []
 
-    def rescue(document: Any) -> None:
-        if not opened:
-            opened.append(path.open("w", encoding="utf-8"))
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> Self:
+        self._path.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def rescue(self, document: Document) -> None:
+        """Append a document."""
+        if self._file is None:
+            self._file = self._path.open("w", encoding="utf-8")
         row = {"_id": document.id, "title": document.title, "text": document.text, "metadata": dict(document.metadata)}
-        opened[0].write(json.dumps(row, ensure_ascii=False) + "\n")
-        opened[0].flush()
+        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
-    try:
-        yield rescue
-    finally:
-        for file in opened:
-            os.fsync(file.fileno())
-            file.close()
+    def make_durable(self) -> None:
+        """Wait until the documents are on the disk, and the file's name is."""
+        if self._file is not None:
+            from colindex.storage.directory import fsync_folder
+
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            fsync_folder(self._path.parent)

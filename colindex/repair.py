@@ -4,7 +4,7 @@
 2. *Codebook*: without it nothing can be decoded, and nothing is repaired.
 3. *Segments*: each file is compared with its sum, and the parts with each other. A segment that is damaged is written anew from
    what of it is sound (`storage.salvage`); the documents that are not are lost. Their texts are handed to the caller where they
-   can still be read, so that they can be added again.
+   can still be read, so that they can be added again; before anything is committed the caller is told to make them durable.
 4. *Tombstones* that cannot be read are made anew from the catalog, which leads to no deleted document: nothing is lost.
 5. *Commit*: one generation more, without what was lost. What was damaged is then named by nothing, and removed.
 
@@ -92,13 +92,20 @@ class RepairReport:
         return asdict(self)
 
 
-def repair(path: Path, *, dry_run: bool = False, rescue: Rescue = lambda document: None) -> RepairReport:
+def repair(
+    path: Path,
+    *,
+    dry_run: bool = False,
+    rescue: Rescue = lambda document: None,
+    before_commit: Callable[[], None] = lambda: None,
+) -> RepairReport:
     """Make the index at `path` whole again, at the price of what cannot be read.
 
     Args:
         path: the index; readers may be at work.
         dry_run: find out what would be done.
         rescue: is given the documents that are lost but for their texts.
+        before_commit: called when it has been given all of them: afterwards the index holds them no more, whatever happens.
 
     Raises:
         CorruptIndexError: the codebook is damaged, or the catalog and the copy of the manifest are: nothing was changed.
@@ -115,7 +122,7 @@ def repair(path: Path, *, dry_run: bool = False, rescue: Rescue = lambda documen
         if sound.folder != path:
             install_catalog(sound, path)
         with Catalog.open_writer(path) as catalog:
-            report = _Repair(path, catalog, [*sound.notes, *notes], rescue, dry_run=False).run()
+            report = _Repair(path, catalog, [*sound.notes, *notes], rescue, dry_run=False).run(before_commit)
             remove_strays(path, catalog.manifest())
     return report
 
@@ -160,7 +167,7 @@ class _Repair:
         self.places: list[tuple[str, int, int]] = []  # where documents of segments that were written anew are
         self.next_segment = self.manifest.next_segment
 
-    def run(self) -> RepairReport:
+    def run(self, before_commit: Callable[[], None] = lambda: None) -> RepairReport:
         """All of it."""
         manifest = self.manifest
         damaged = {info.name: found for info in manifest.segments if (found := _damage(self.path, info)) is not None}
@@ -182,6 +189,7 @@ class _Repair:
             following = manifest.next(
                 segments=tuple(self.segments), tombstones=self.tombstones, next_segment=self.next_segment
             )
+            before_commit()
             self.catalog.commit(following, self.places, [document.id for document in self.lost])
             generation = following.generation
         return RepairReport(

@@ -19,6 +19,7 @@ from colindex.errors import (
     IndexNotFoundError,
 )
 from colindex.repair import RepairReport, repair
+from colindex.storage.catalog import Catalog
 from colindex.storage.lock import WriterLock
 from colindex.storage.verify import verify_index
 from tests.words import WordEncoder, batches, documents
@@ -335,6 +336,28 @@ def test_a_repair_that_ends_in_the_middle_goes_on(path: Path, before: Scores, mo
     assert report.lost
     assert_the_rest_is_as_before(path, before, report)
     assert verify_index(path) == []
+
+
+def test_what_is_not_kept_is_not_given_up(path: Path) -> None:
+    flip(path / "segments" / "000001.zarr" / "records" / "c" / "0" / "0", 0.05)
+    texts: list[Document] = []
+
+    def full() -> None:
+        assert len(texts) > 0
+        raise DiskSpaceError("no room for them")
+
+    plan = repair(path, dry_run=True)
+    with pytest.raises(DiskSpaceError, match="no room"):
+        repair(path, rescue=texts.append, before_commit=full)
+    assert repair(path, dry_run=True) == plan
+    generations: list[int] = []
+
+    def kept() -> None:
+        with Catalog.open_reader(path, may_change=False) as catalog:
+            generations.append(catalog.generation)
+
+    report = repair(path, before_commit=kept)
+    assert generations == [report.before] == [report.generation - 1]
 
 
 def test_readers_go_on_while_it_is_repaired(path: Path) -> None:

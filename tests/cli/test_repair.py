@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -114,6 +115,27 @@ def test_an_interrupt_says_where_the_report_is(run: Run, index: Path, monkeypatc
     assert f"what it would do is in {report}. Run the command again." in result.stderr
     assert json.loads(report.read_text())["dry_run"] is True
     assert "no findings left" in run("verify", index, "--repair", "--yes").stderr
+
+
+def test_texts_are_on_the_disk_before_the_index_gives_them_up(
+    run: Run, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage(index, RECORDS)
+    texts, synced, fsync = index.with_name("my index.repair-1.jsonl"), set(), os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.add((os.fstat(descriptor).st_ino, os.fstat(descriptor).st_size))
+        fsync(descriptor)
+
+    def committing(*arguments: object, **settings: object) -> None:
+        assert (texts.stat().st_ino, texts.stat().st_size) in synced
+        assert texts.parent.stat().st_ino in {inode for inode, _ in synced}
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", noted)
+        patch.setattr("colindex.storage.catalog.Catalog.commit", committing)
+        assert "The repair was interrupted" in run("verify", index, "--repair", "--yes").stderr
 
 
 @pytest.mark.parametrize("option", ["--yes", "--dry-run"])
