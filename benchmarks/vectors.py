@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import click
 import numpy as np
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from colindex import Encoder, TokenBatch
 from colindex.corpus import read_corpus
 from colindex.evaluate import read_queries
+from colindex.windows import Window
 
 __all__ = ["Vectors", "load"]
 
@@ -115,10 +117,11 @@ def _save(path: Path, batches: Iterable[TokenBatch]) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 @click.option("--encoder", default="minilm", show_default=True)
 @click.option("--queries", "limit", type=int, default=1000, show_default=True, help="At most this many queries.")
+@click.option("--window", type=click.Choice(get_args(Window)), default="document", show_default=True)
 @click.option("--bfloat16", is_flag=True, help="Multiply in 16 bits.")
-def main(collection: Path, output: Path, encoder: str, limit: int, bfloat16: bool) -> None:
+def main(collection: Path, output: Path, encoder: str, limit: int, window: Window, bfloat16: bool) -> None:
     """Encode a BEIR folder (corpus.jsonl.gz, queries.jsonl.gz)."""
-    model = Encoder.load(encoder)
+    model = Encoder.load(encoder, window=window)
     output.mkdir(parents=True, exist_ok=True)
     documents = list(read_corpus([collection / "corpus.jsonl.gz"]))
 

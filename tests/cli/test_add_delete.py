@@ -76,8 +76,8 @@ def test_options_of_add_reach_the_encoder(run: Run, index: Path, loaded: list[tu
     options = ("--encoder", "elsewhere/words", "--device", "cpu", "--batch-size", "7", "--threads", "1")
     assert run("add", index, "-", "--upsert", *options, stdin=NEW).exit_code == 0
     assert loaded == [
-        ("words", {"device": None, "batch_size": 32}),
-        ("elsewhere/words", {"device": "cpu", "batch_size": 7}),
+        ("words", {"device": None, "batch_size": 32, "window": "document"}),
+        ("elsewhere/words", {"device": "cpu", "batch_size": 7, "window": "document"}),
     ]
 
 

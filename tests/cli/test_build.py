@@ -30,10 +30,10 @@ def test_options_reach_the_build(
     run: Run, corpus: Path, tmp_path: Path, loaded: list[tuple[str, dict[str, Any]]]
 ) -> None:
     options = ("--bits", "4", "--pool-factor", "2", "--dim", "8", "--memory", "1GiB")
-    encoder = ("--encoder", "some/model", "--device", "cpu", "--batch-size", "7")
+    encoder = ("--encoder", "some/model", "--window", "sentence", "--device", "cpu", "--batch-size", "7")
     result = run("build", corpus, "-o", tmp_path / "x", *options, *encoder)
     assert result.exit_code == 0, result.stderr
-    assert loaded == [("some/model", {"device": "cpu", "batch_size": 7})]
+    assert loaded == [("some/model", {"device": "cpu", "batch_size": 7, "window": "sentence"})]
     with Index.open(tmp_path / "x") as index:
         assert (index.manifest.bits, index.manifest.dim) == (4, 8)
         assert index.manifest.params["pool_factor"] == 2

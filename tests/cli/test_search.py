@@ -150,14 +150,14 @@ def test_settings_reach_the_index(
     assert seen["where"] is None
     assert (seen["memory"], seen["threads"], seen["k"]) == ("64MiB", 2, 3)
     assert seen["params"] == SearchParams(nprobe=5, candidates=6, exact=None)
-    assert loaded == [("mine", {"device": "cpu"})]
+    assert loaded == [("mine", {"device": "cpu", "window": "document"})]
     run("search", index_path, "amber", "--exact")
     assert seen["params"] == SearchParams(exact=True)
 
 
 def test_the_index_names_its_encoder(run: Run, index_path: Path, loaded: list[tuple[str, dict[str, Any]]]) -> None:
     assert run("search", index_path, "amber").exit_code == 0
-    assert loaded == [("words", {"device": None})]
+    assert loaded == [("words", {"device": None, "window": "document"})]
 
 
 @dataclass

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from colindex import BuildParams, Index
+from colindex.cli import main
 from colindex.encoder import Encoder
 from colindex.errors import EncoderMismatchError, ParameterError
 from colindex.sentences import sentences
@@ -116,3 +119,24 @@ def test_tokens_without_a_place_stay_without_one() -> None:
     spans = np.array([[0, 0], [0, 3], [4, 5], [0, 0]], np.int32)
     assert moved(spans, 7).tolist() == [[0, 0], [7, 10], [11, 12], [0, 0]]
     assert moved(spans, 7).dtype == np.int32
+
+
+def test_commands_keep_the_window_of_the_index(tmp_path: Path, folders: Folders) -> None:
+    index, encoder = tmp_path / "i", str(folders["plain"])
+
+    def run(*arguments: str, stdin: str | None = None) -> str:
+        result = CliRunner().invoke(main, arguments, input=stdin)
+        assert result.exit_code == 0, result.stderr
+        return result.stdout
+
+    line = '{{"_id": "{}", "text": "The cat wrote. Who wrote dune?"}}\n'
+    run("build", "-", "-o", str(index), "--encoder", encoder, "--window", "sentence", stdin=line.format("a"))
+    run("add", str(index), "-", stdin=line.format("b"))
+    run("compact", str(index), "--retrain")
+    assert {"a", "b"} == {
+        json.loads(hit)["id"] for hit in run("search", str(index), "cat", "--format", "jsonl").splitlines()
+    }
+    with Index.open(index, encoder=Encoder.load(encoder, window="sentence")) as opened:
+        matches = [opened.inspect("cat", id_) for id_ in ("a", "b")]
+    assert matches[0].exact is not None and matches[1].exact is not None
+    assert matches[0].exact == pytest.approx(matches[1].exact, abs=1e-3)
