@@ -148,10 +148,8 @@ void ward_labels(const Array<float>& vectors, int n_clusters, Array<std::int32_t
     const int n = static_cast<int>(vectors.shape(0)), dim = static_cast<int>(vectors.shape(1));
     std::int32_t* out = labels.mutable_data();
     py::gil_scoped_release released;
-    const std::size_t stride = ward_stride(n);
-    const KeptRoom room(n * stride * sizeof(double) + ward_room(n, dim));
-    auto* doubles = static_cast<double*>(room.data());
-    kernels().ward_labels(values, n, dim, n_clusters, doubles, doubles + n * stride, out);
+    const KeptRoom room(ward_room(n, dim) * sizeof(float));
+    kernels().ward_labels(values, n, dim, n_clusters, static_cast<float*>(room.data()), out);
 }
 
 }  // namespace

@@ -56,15 +56,14 @@ inline std::size_t project_room(int input_dim, std::size_t tiles) {
     return (kProjectChunk + 1) * (input_dim + tiles * kTileColumns);
 }
 
-// A row of distances: its doubles, and those from one row to the next, never a power of two (a column would use few sets of the
+// A row of distances: its floats, and those from one row to the next, never a power of two (a column would use few sets of the
 // cache).
 inline std::size_t ward_width(int n) { return (static_cast<std::size_t>(n) + 15) / 16 * 16; }
 inline std::size_t ward_stride(int n) { return ward_width(n) + 8; }
 
-// Bytes of working memory beside the distances: seven doubles a vector, the vectors packed, zeros, six rows of products.
-inline std::size_t ward_room(int n, int dim) {
-    return ward_width(n) * (7 * sizeof(double) + (dim + 7) * sizeof(float));
-}
+// Floats of working memory: arrays with a value a vector (two for merges), the vectors packed, the distances.
+constexpr std::size_t kWardArrays = 10;
+inline std::size_t ward_room(int n, int dim) { return ward_width(n) * (kWardArrays + dim) + n * ward_stride(n); }
 
 struct BuildKernels {
     // Codes of `n` rows; `room` holds trellis_room(dim, bits) bytes, 64-byte aligned.
@@ -78,9 +77,8 @@ struct BuildKernels {
     void (*add_rows)(const float* vectors, int dim, const std::int64_t* rows, const std::int32_t* ids, std::size_t n,
                      double* sums);
     void (*project)(const ProjectCall& call, double* room);
-    // Labels of n rows, `distances` holds n * ward_stride(n) doubles, `room` ward_room(n, dim) bytes.
-    void (*ward_labels)(const float* vectors, int n, int dim, int n_clusters, double* distances, double* room,
-                        std::int32_t* labels);
+    // Labels of n rows; `room` holds ward_room(n, dim) floats, 64-byte aligned.
+    void (*ward_labels)(const float* vectors, int n, int dim, int n_clusters, float* room, std::int32_t* labels);
 };
 
 extern const BuildKernels build_generic;
