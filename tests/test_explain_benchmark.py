@@ -28,6 +28,7 @@ def vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
     docs = encoder.encode_documents(documents(800))
     queries = encoder.encode_queries([" ".join(rng.choice(WORDS, 5)) for _ in range(5)])
     for name, batch in (("docs", docs), ("queries", queries)):
+        assert batch.token_ids is not None
         np.savez(folder / f"{name}.npz", v=batch.vectors, i=batch.token_ids, o=batch.offsets, ids=np.array(batch.ids))
     return folder
 
