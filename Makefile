@@ -88,10 +88,10 @@ flips: setup  ## FLIPS=10000 random bytes of an index, flipped one at a time
 demo: setup  ## Build an index of 2,000 Wikipedia passages and search it
 	@BIN=$(BIN) sh samples/demo.sh $(DEMO)
 
-# In place: outputs are committed. Times within them are left out, or every run would change every cell.
+# In place: outputs are committed.
 notebooks: setup  ## Run the notebooks in place, outputs and all; a few minutes
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[minilm,notebooks]'
-	$(BIN)/jupyter execute --inplace --timeout=1800 --NotebookClient.record_timing=False notebooks/*.ipynb
+	$(BIN)/python notebooks/run.py
 
 bench: setup  ## List the benchmarks and how to run each
 	@for file in $$(ls benchmarks/[a-z]*.py | grep -v /peer_); do name=$$(basename $$file .py); \

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 import numpy as np
@@ -32,7 +32,9 @@ from threadpoolctl import threadpool_limits
 from colindex import Document, Encoder, Index, TokenBatch
 from colindex.corpus import read_corpus
 from colindex.evaluate import read_queries
+from colindex.inspection import Vocabulary
 from colindex.serve.app import create_app
+from colindex.types import TextEncoder
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 AT_MOST = {"inspect": 20.0, "inspect, exact": 20.0}
@@ -40,10 +42,14 @@ AT_MOST = {"inspect": 20.0, "inspect, exact": 20.0}
 RESULTS = Path(__file__).parent / "results"
 
 
+class Naming(TextEncoder, Vocabulary, Protocol):
+    """An encoder that can name its tokens."""
+
+
 class Watched:
     """An encoder that knows how long it took."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Naming) -> None:
         self._encoder, self.seconds = encoder, 0.0
         self.name, self.dim, self.fingerprint = encoder.name, encoder.dim, encoder.fingerprint
         self.max_document_tokens, self.pools_tokens = encoder.max_document_tokens, encoder.pools_tokens

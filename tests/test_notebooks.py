@@ -88,6 +88,15 @@ def test_each_was_run_from_top_to_bottom_without_an_error_or_a_warning(path: Pat
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=_names)
+def test_each_was_run_so_that_a_second_run_changes_little(path: Path) -> None:
+    """No times of cells, and what a cell printed in one piece."""
+    for cell in _code(path):
+        assert "execution" not in cell["metadata"]
+        names = [output.get("name") for output in cell["outputs"]]
+        assert "stdout" not in [name for name, before in zip(names[1:], names, strict=False) if name == before]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=_names)
 def test_each_shows_pictures(path: Path) -> None:
     pictures = [output["data"]["image/png"] for output in _outputs(path) if "image/png" in output.get("data", {})]
     assert any(len(picture) > 10_000 for picture in pictures)
