@@ -65,9 +65,7 @@ inline void weigh(Parts& parts) {
 
 // Centroids lie anywhere in memory, and records came from elsewhere: asks for what will be needed of a record.
 inline void prefetch_centroid(const ByteCodes& codes, const std::uint8_t* record) {
-    const std::uint32_t id = centroid_of(record, codes.centroid_bytes);
-    prefetch_row(codes.centroids, id, codes.dim);
-    __builtin_prefetch(reinterpret_cast<const char*>(reinterpret_cast<std::uintptr_t>(codes.steps) + std::uintptr_t{4} * id));
+    prefetch_row(codes.centroids, centroid_of(record, codes.centroid_bytes), codes.dim);
     __builtin_prefetch(reinterpret_cast<const char*>(reinterpret_cast<std::uintptr_t>(record) + kFarther));
 }
 
@@ -160,12 +158,14 @@ struct ByteBlock {
     void fill(const Parts& parts, int quads, std::uint8_t* block, std::int32_t* squares) {
         for (int lane = 0; lane < kLanes; ++lane) {
             prefetch_centroid(codes, parts.ahead[lane]);
-            const int weight = parts.weights[lane], rest = parts.of_levels[lane] < 0 ? weight - kWeights : kWeights - weight;
+            const std::int16_t weight = static_cast<std::int16_t>(parts.weights[lane]);
+            const std::int16_t rest = static_cast<std::int16_t>(parts.of_levels[lane] < 0 ? weight - kWeights : kWeights - weight);
             const std::int8_t* centroid = parts.centroids[lane];
             look_up(parts.codes[lane], levels.values, codes.dim, codes.bits, values);
             std::int32_t sum = 0;
-            for (int at = 0; at < codes.dim; ++at) {
-                const int value = (weight * centroid[at] + rest * values[at] + 128) >> 8;
+            for (int at = 0; at < codes.dim; ++at) {  // in 16 bits, which no sum leaves
+                const auto of_both = static_cast<std::int16_t>(weight * centroid[at] + rest * values[at] + 128);
+                const auto value = static_cast<std::int16_t>(of_both >> 8);
                 sum += value * value;
                 values[at] = static_cast<std::int8_t>(value);
             }
