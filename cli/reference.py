@@ -43,6 +43,8 @@ Sizes are written like `512MiB` or `2GB`. `colindex --debug COMMAND ...` shows t
 | a folder | every `.txt` and `.md` below it, sorted | no hidden ones; the id is the path inside the folder |
 
 A `.tsv` whose first line names no `text` is read as id and text if it has exactly two columns (MS MARCO).
+A column of metadata in a `.csv` or `.tsv` becomes numbers, its empty cells null, where every other cell is a number as JSON
+writes it: `2020`, `-1.5`, not `007`. One that is not keeps the column of that file text.
 
 Each file may be compressed (`.gz`, `.zst`). Text is UTF-8. A record has an id (`_id` or `id`, text of 1 to 511 bytes),
 a `text` and perhaps a `title`; every other field is metadata. A malformed record ends the build with its file and
@@ -61,7 +63,7 @@ The same rows in three formats.
 NULL is not returned. Beside comparisons there are `LIKE`, `IN`, `BETWEEN`, `CASE`, and functions of text, numbers, dates and
 JSON. Names that are no plain words stand in "double quotes", texts in 'single' ones. Lists and objects are JSON text:
 `author ->> '$.name' = 'Ann'`, `EXISTS (SELECT 1 FROM json_each(tags) WHERE value = 'news')`. `true` and `false` are 1 and 0.
-Text is never equal to a number, and greater than any: `CAST(year AS INTEGER) >= 2020` where years are text, as from .csv.
+Text is never equal to a number, and greater than any: `CAST(year AS INTEGER) >= 2020` where years are text.
 
 `--stats` writes one JSON object a query to stderr: the seconds of each stage, candidates, bytes read, cache hits.
 

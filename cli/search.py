@@ -41,8 +41,8 @@ def command(index: Path, query: str, options: SearchOptions, where: str | None, 
     Standard input holds one query a line: plain text (numbered by line), `id<TAB>text`, or JSON objects with `_id` and
     `text`; the first line decides which. In trec format, blanks inside ids are percent-encoded.
 
-    CONDITION may mention `id`, `title` and the keys of metadata, which `colindex info` lists. Values of .csv and .tsv
-    are text, to be compared with text: year >= '2020'.
+    CONDITION may mention `id`, `title` and the keys of metadata, which `colindex info` lists. A column of .csv
+    and .tsv is numbers where all of it is (year >= 2020), else text (year >= '2020').
 
     \b
     Example:

@@ -5,7 +5,8 @@
 3. A record becomes a `Document`: `_id` (or `id`), `title`, `text`; everything else is metadata.
 4. A record that cannot become one is an `InvalidRecord`: raised, or counted and passed over with `skip_invalid`.
 
-Everything streams: one record is in memory at a time (one row group of a Parquet file).
+Everything streams: one record is in memory at a time (one row group of a Parquet file). A `.csv` or `.tsv` with metadata is
+read twice, first to see which of its columns hold numbers (`colindex.number_columns`); what is no regular file stays text.
 
 | name | records | notes |
 |---|---|---|
@@ -15,6 +16,9 @@ Everything streams: one record is in memory at a time (one row group of a Parque
 | `.parquet` | rows | needs pyarrow |
 | `.txt`, `.md` | the whole file is one document | its id is the path as given |
 | a folder | every `.txt` and `.md` below it, sorted | no hidden ones; the id is the path inside the folder |
+
+A column of metadata in a `.csv` or `.tsv` becomes numbers, and its empty cells null, where every other cell is a number as JSON
+writes it: `2020`, `-1.5`, but not `007`. One cell that is not keeps the column text. Each file is judged by itself.
 
 A `.tsv` whose first line names no `text` is read as id and text if it has exactly two columns (MS MARCO).
 
@@ -31,10 +35,13 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 from colindex.errors import CorpusError, MissingDependencyError
+from colindex.number_columns import number, number_columns
 from colindex.textfiles import STDIN, InvalidRecord, Lines, has_suffix, open_bytes, open_lines, require_file, suffixes
 from colindex.types import Document
 
@@ -46,6 +53,7 @@ MAX_ID_BYTES = 511
 _KEPT_MESSAGES = 5
 _JSON = (".jsonl", ".ndjson")
 _TEXT = (".txt", ".md")
+_OWN = ("_id", "id", "title", "text")
 _PARQUET_ROWS = 1024
 # The csv module refuses fields over 128 KiB unless told otherwise, and a document may be longer.
 _CSV_FIELD_LIMIT = 2**31 - 1
@@ -115,9 +123,9 @@ def _source(path: Path | str) -> Callable[[], Iterator[Document | InvalidRecord]
     if str(path) == STDIN or has_suffix(path, _JSON):
         return lambda: _lines(path, _read_jsonl)
     if has_suffix(path, (".csv",)):
-        return lambda: _lines(path, _read_csv)
+        return lambda: _read_table(path, _csv_table)
     if has_suffix(path, (".tsv",)):
-        return lambda: _lines(path, _read_tsv)
+        return lambda: _read_table(path, _tsv_table)
     if has_suffix(path, (".parquet",)):
         return lambda: _read_parquet(path)
     if has_suffix(path, _TEXT):
@@ -161,7 +169,50 @@ def _read_jsonl(lines: Lines) -> Iterator[Document | InvalidRecord]:
     return _each(lines, make, lines)
 
 
-def _read_csv(lines: Lines) -> Iterator[Document | InvalidRecord]:
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A file of rows of text, its first row read."""
+
+    columns: list[str]
+    rows: Iterator[list[str]]
+    """Empty ones are no records. Goes on after the error of a malformed one."""
+
+    @property
+    def metadata(self) -> list[int]:
+        """The columns that are nothing else."""
+        return [number for number, name in enumerate(self.columns) if name not in _OWN]
+
+
+def _read_table(path: Path | str, open_table: Callable[[Lines], _Table | None]) -> Iterator[Document | InvalidRecord]:
+    """Read a file twice, as its columns need it."""
+    numbers = frozenset[int]()
+    if Path(path).is_file():
+        with open_lines(path) as lines:
+            table = open_table(lines)
+            if table is not None and table.metadata:
+                numbers = number_columns(_sound(table.rows), table.metadata)
+    with open_lines(path) as lines:
+        table = open_table(lines)
+        if table is not None:
+            columns = table.columns
+            yield from _each(table.rows, lambda row: _from_row(columns, numbers, row, lines) if row else None, lines)
+
+
+def _sound(rows: Iterator[list[str]]) -> Iterator[list[str]]:
+    """The rows that can be read: what is wrong with others is said when documents are made of them."""
+    while True:
+        try:
+            row = next(rows, None)
+        except (InvalidRecord, csv.Error):
+            continue
+        except CorpusError:
+            return
+        if row is None:
+            return
+        yield row
+
+
+def _csv_table(lines: Lines) -> _Table | None:
     csv.field_size_limit(_CSV_FIELD_LIMIT)
     # strict: a quote that is never closed is an error, not a document that swallows the rest of the file.
     rows = csv.reader(lines, strict=True)
@@ -172,19 +223,19 @@ def _read_csv(lines: Lines) -> Iterator[Document | InvalidRecord]:
             f"{lines.where}: expected a row of column names, got one that is malformed ({error})."
         ) from error
     if header is None:
-        return
+        return None
     columns = _columns(header)
     if columns is None:
         raise CorpusError(
             f"{lines.where}: expected a row of column names with `_id` or `id`, and `text`, got {_shown(header)}."
         )
-    yield from _each(rows, lambda row: _from_row(columns, row, lines) if row else None, lines)
+    return _Table(columns, rows)
 
 
-def _read_tsv(lines: Lines) -> Iterator[Document | InvalidRecord]:
+def _tsv_table(lines: Lines) -> _Table | None:
     first = next((line for line in lines if line.strip()), None)
     if first is None:
-        return
+        return None
     cells = split_tsv(first)
     columns = _columns(cells)
     if columns is None and len(cells) != 2:
@@ -192,10 +243,12 @@ def _read_tsv(lines: Lines) -> Iterator[Document | InvalidRecord]:
             f"{lines.where}: expected column names with `_id` or `id`, and `text`, or two columns (id and text) without "
             f"names, got {_shown(cells)}."
         )
-    names = columns or ["_id", "text"]
-    if columns is None:
-        yield from _each(iter([cells]), lambda row: _from_row(names, row, lines), lines)
-    yield from _each(lines, lambda line: _from_row(names, split_tsv(line), lines) if line.strip() else None, lines)
+    rows = map(_tsv_row, lines)  # no generator: an error would end it
+    return _Table(["_id", "text"], chain([cells], rows)) if columns is None else _Table(columns, rows)
+
+
+def _tsv_row(line: str) -> list[str]:
+    return split_tsv(line) if line.strip() else []
 
 
 def split_tsv(line: str) -> list[str]:
@@ -210,13 +263,14 @@ def _columns(header: Sequence[str]) -> list[str] | None:
     return names if known and len(set(names)) == len(names) else None
 
 
-def _from_row(columns: Sequence[str], row: Sequence[str], lines: Lines) -> Document:
+def _from_row(columns: Sequence[str], numbers: frozenset[int], row: Sequence[str], lines: Lines) -> Document:
     if len(row) != len(columns):
         raise InvalidRecord(
             f"{lines.where}: expected {len(columns)} columns ({', '.join(columns)}), got {len(row)}; "
             "a tab or a line feed inside a field needs another format (.csv, .jsonl)."
         )
-    return _document(dict(zip(columns, row, strict=True)), lines.where)
+    cells = [number(cell) if column in numbers else cell for column, cell in enumerate(row)]
+    return _document(dict(zip(columns, cells, strict=True)), lines.where)
 
 
 def parse_json_object(line: str, where: str) -> dict[str, Any]:

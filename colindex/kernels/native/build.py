@@ -3,7 +3,7 @@
 Here shapes are checked and arrays brought into one piece, so that the C++ code may trust its pointers.
 
 One answer may differ: where two merges of `ward_labels` are equally near but for float32 rounding, BLAS decides the
-reference's, and a sum in double precision the native one, the same on every machine.
+reference's, and sums in order of the dimensions the native one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 // ward_labels: which tokens of a document go together? The meaning is in colindex/kernels/reference/ward.py, which asks scipy;
 // merges and the cut are scipy's, but where two distances are equal but for rounding.
 //
-// 1. *Distances* between all pairs, 1 - cosine held to [0, 2], squared, as a whole matrix in single precision: rows are read and
-//    written in one piece. The products of a pair are added one after the other, so that pairs are treated alike. A tile of
+// 1. *Distances* between all pairs, 1 - cosine held to [0, 2], squared, as a whole matrix in single precision: rows are read
+//    and written in one piece. The products of a pair are added one after the other, so that pairs are treated alike. A tile of
 //    the matrix is as many rows as a vector has lanes, and as many columns: half of the tiles are the others turned.
 // 2. *Merge*, along a chain of nearest neighbours (Murtagh, 1983): go from a cluster to its nearest, until two are nearest to
 //    each other; merge them, and go on from what is left of the chain. The earlier cluster of the chain wins a tie, then the
