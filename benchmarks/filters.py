@@ -268,14 +268,17 @@ def timed(index: Index, queries: Queries, allowed: Mapping[str, set[str]]) -> di
 
 
 def collection(vectors: Path, scratch: Path, query_count: int, checked: int) -> dict[str, Any]:
-    """All of it, for one collection; its index stays in the scratch folder."""
+    """All of it, for one collection; its index stays in the scratch folder, and is built once."""
     docs = load(vectors / "docs.npz")
     projection = pca(docs, DIM)
     docs, asked = projected(docs, projection), projected(load(vectors / "queries.npz").first(query_count), projection)
     queries, metadata = asked.each(), described(docs)
     folder = scratch / f"filters-{vectors.name}.colindex"
-    shutil.rmtree(folder, ignore_errors=True)
-    build(folder, docs, metadata)
+    if not folder.exists():
+        unfinished = folder.with_suffix(".building")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        build(unfinished, docs, metadata)
+        unfinished.rename(folder)
     tops = [
         [docs.ids[number] for number in row] for row in exact_top(docs.vectors, docs.offsets, queries, len(docs.ids))
     ]
