@@ -36,7 +36,7 @@ from rich.table import Table
 from benchmarks.vectors import load
 from colindex import BuildParams, Explanation, Index, SearchParams
 from colindex.fetched import fetch
-from colindex.kernels import chosen as kernels
+from colindex.probing import probes
 from colindex.search import Ranked, Snapshot, candidates, search_exact, traced
 
 GOOD = 200
@@ -134,8 +134,14 @@ def stage(snapshot: Snapshot, pair: Pair, answer: list[str]) -> str:
     nprobe = pair.params.nprobe
     while len(candidates(snapshot, pair.asked.projected, nprobe, pair.k, snapshot.live)) < pair.k:
         nprobe *= 4  # as a search does that has met too few documents
-    probed, _ = kernels.top_centroids(pair.asked.projected, snapshot.codebook.probes, nprobe)
-    return "beyond candidates" if np.isin(centroids(snapshot, pair.document), probed).any() else "not met"
+    met = np.isin(centroids(snapshot, pair.document), probed(snapshot, pair, nprobe)).any()
+    return "beyond candidates" if met else "not met"
+
+
+def probed(snapshot: Snapshot, pair: Pair, nprobe: int) -> NDArray[np.int32]:
+    """The centroids by which the document's segment is probed for each query token, best first."""
+    segment = int(snapshot.locate(np.array([pair.document]))[0][0])
+    return probes(pair.asked.projected, snapshot.codebook.probes, snapshot.known_centroids(), nprobe)[segment][0]
 
 
 def centroids(snapshot: Snapshot, document: int) -> NDArray[np.uint32]:
@@ -174,8 +180,8 @@ def _compared(
     if lost == "returned" and found.rank != ids.index(pair.id) + 1:
         yield f"returned at rank {ids.index(pair.id) + 1}"
     own = centroids(snapshot, pair.document)
-    ranked, _ = kernels.top_centroids(pair.asked.projected, snapshot.codebook.probes, snapshot.codebook.n_centroids)
-    nearest = [int(np.flatnonzero(np.isin(row, own))[0]) + 1 for row in ranked]
+    every = probed(snapshot, pair, snapshot.codebook.n_centroids)
+    nearest = [int(np.flatnonzero(np.isin(row, own))[0]) + 1 for row in every]
     if [reach.nprobe for reach in found.reach] != nearest:
         yield "query tokens meet it with other probes"
 

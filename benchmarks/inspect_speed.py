@@ -1,6 +1,7 @@
 """What it costs to see why: inspecting a document, its page, and a search of `colindex serve` with snippets.
 
     python -m benchmarks.inspect_speed --scratch ~/inspect
+    python -m benchmarks.inspect_speed --scratch ~/inspect --passages 250 --questions 30    (a quick look)
 
 1. *Build* an index of the sample's 2,000 Wikipedia passages with all-MiniLM, kept in the scratch folder.
 2. *Ask* the sample's questions. For each: inspect the best document and one drawn at random, without and with the
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -97,11 +99,12 @@ class Clock:
         return result
 
 
-def built(scratch: Path) -> Path:
-    """The index; it is built once."""
-    folder = scratch / "wikipedia.colindex"
+def built(scratch: Path, passages: int) -> Path:
+    """The index of the first so many passages; it is built once."""
+    folder = scratch / f"wikipedia-{passages}.colindex"
     if not folder.exists():
-        Index.build(folder, read_corpus([SAMPLES / "wikipedia-2k.jsonl.gz"]), Encoder.load("minilm"))
+        documents = islice(read_corpus([SAMPLES / "wikipedia-2k.jsonl.gz"]), passages)
+        Index.build(folder, documents, Encoder.load("minilm"))
     return folder
 
 
@@ -157,12 +160,13 @@ def show(console: Console, found: Mapping[str, Mapping[str, float]]) -> None:
 
 @click.command(help=__doc__)
 @click.option("--scratch", type=click.Path(path_type=Path), required=True, help="Folder for the index.")
+@click.option("--passages", default=2000, show_default=True)
 @click.option("--questions", "count", default=100, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=RESULTS / "inspect_speed.json", show_default=True)
-def main(scratch: Path, count: int, output: Path) -> None:
+def main(scratch: Path, passages: int, count: int, output: Path) -> None:
     """Build, ask, print."""
     scratch.mkdir(parents=True, exist_ok=True)
-    folder, encoder = built(scratch), Watched(Encoder.load("minilm"))
+    folder, encoder = built(scratch, passages), Watched(Encoder.load("minilm"))
     questions = [query.text for query in read_queries(SAMPLES / "queries.jsonl")][:count]
     with threadpool_limits(1), Index.open(folder, encoder=encoder) as index:
         ask(folder, index, Clock(encoder), questions[:3])  # what is loaded at its first use
