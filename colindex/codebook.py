@@ -20,11 +20,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from colindex.cells import in_cells
 from colindex.clustering import Clustering, cluster
 from colindex.codec import TrellisCodec, codec_from_arrays, train_codec
 from colindex.errors import VectorError
 from colindex.expansion import expand
-from colindex.kernels.tables import CodeTable, ProbeTable, code_table, probe_table
+from colindex.kernels.tables import CodeTable, ProbeTable, code_table
 from colindex.projection import Projection
 from colindex.records import RecordLayout
 from colindex.types import CodedBatch
@@ -175,7 +176,7 @@ class SearchCodebook:
             unit=bool(attributes["unit"]),
         )
         spreads = np.asarray(arrays["clustering.spreads"], np.float32)
-        return cls(projection, probe_table(centroids, spreads), codes, layout)
+        return cls(projection, in_cells(centroids, spreads), codes, layout)
 
 
 def train_codebook(

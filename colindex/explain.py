@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from colindex.errors import ParameterError
 from colindex.fetched import Fetched, fetch
 from colindex.kernels import chosen as kernels
+from colindex.kernels.tables import ProbeTable
 from colindex.params import SearchParams
 from colindex.probing import known_by_age
 from colindex.search import Ranked, Snapshot, Traced, candidates, search_exact, traced
@@ -232,7 +233,14 @@ def _ranks(case: Case, centroids: NDArray[np.uint32]) -> list[int]:
     ranks = first.argmax(axis=1) + 1
     for token in np.flatnonzero(~first.any(axis=1)).tolist():  # one at a time: all centroids are many
         ranks[token] = held[kernels.top_centroids(case.query[token : token + 1], probes, every)[0][0]].argmax() + 1
-    return [int(rank) for rank in ranks]
+    return [_meeting(case.query[token : token + 1], probes, held, int(rank)) for token, rank in enumerate(ranks)]
+
+
+def _meeting(token: NDArray[np.float32], probes: ProbeTable, held: NDArray[np.bool_], rank: int) -> int:
+    """Probes that meet one of some centroids, the best of which has this rank: few probes do not look at all centroids."""
+    while rank < probes.count and not held[kernels.top_centroids(token, probes, rank)[0]].any():
+        rank = min(2 * rank, probes.count)
+    return rank
 
 
 # ---- 4. Widen

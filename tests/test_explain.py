@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from colindex import BuildParams, Index, SearchParams, TokenBatch
+from colindex import BuildParams, Index, SearchParams, TokenBatch, cells
 from colindex.errors import QueryError
 from colindex.explain import Explanation
 from colindex.fetched import fetch
 from colindex.kernels import chosen as kernels
+from colindex.kernels.reference.probe import scored
 from colindex.search import Traced, traced
 from tests.words import WORDS, WordEncoder, batches, documents
 
@@ -159,6 +160,22 @@ def test_a_document_that_no_probe_meets_says_how_many_would(index: Index) -> Non
         nearest = [next(rank for rank, id_ in enumerate(row.tolist(), 1) if id_ in held) for row in everywhere]
         assert [reach.nprobe for reach in found.reach] == nearest
         assert (found.kind == "not met") == (min(nearest) > NARROW.nprobe)
+
+
+def test_the_probes_that_are_named_meet_the_document_where_cells_leave_centroids_out(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "FEW", 64)
+    with Index.open(index._path, encoder=WordEncoder(dim=32)) as other:
+        query, snapshot = other.encode_query("amber basin"), other._open.snapshot
+        probes, projected = snapshot.codebook.probes, snapshot.codebook.project(query)
+        assert probes.cells is not None
+        assert scored(probes, NARROW.nprobe) < probes.count
+        for number in range(0, 1500, 50):
+            held = set(fetch(snapshot, np.array([number])).centroids(0).tolist())
+            for reach in other.explain_missing(query, f"doc-{number}", 3, params=NARROW).reach:
+                token = projected[reach.query_token : reach.query_token + 1]
+                assert held & set(kernels.top_centroids(token, probes, reach.nprobe)[0][0].tolist())
 
 
 def test_reach_names_the_query_tokens_and_the_closest_vectors(index: Index) -> None:

@@ -5,6 +5,7 @@ A kernel knows no dataclass, path, logger or setting, and changes no argument. `
 native one where it was built, else the reference. `tables` makes what a search multiplies with.
 
     top_centroids     query tokens x centroids -> the best centroids of each token
+    nearest_cells     centroids, centres of cells, in whole numbers -> the nearest centre of each
     gather            probed centroids, postings -> the best documents met, approximate scores, entries walked
     score_records     query tokens x the records of each document -> scores
     maxsim            query tokens x the vectors of each document -> scores

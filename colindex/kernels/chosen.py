@@ -18,7 +18,7 @@ from colindex.kernels.reference import (
     trellis_states,
 )
 
-INTERFACE = 3
+INTERFACE = 4
 """Of the native body: one that was built from older sources would take these arrays for something else."""
 
 
@@ -35,7 +35,7 @@ try:
 
     _check_interface(_native)
     from colindex.kernels.native.build import add_rows, encode_residuals, encode_trellis, nearest, project, ward_labels
-    from colindex.kernels.native.search import gather, score_records, similarities, top_centroids
+    from colindex.kernels.native.search import gather, nearest_cells, score_records, similarities, top_centroids
 except ImportError as error:
     from colindex.kernels.reference import (
         add_rows,
@@ -43,6 +43,7 @@ except ImportError as error:
         encode_trellis,
         gather,
         nearest,
+        nearest_cells,
         project,
         score_records,
         similarities,
@@ -68,6 +69,7 @@ __all__ = [
     "invert",
     "maxsim",
     "nearest",
+    "nearest_cells",
     "project",
     "score_records",
     "similarities",

@@ -4,6 +4,8 @@ A centroid is kept twice, once for each use, in less room than float32 takes onc
 
 - for probing in 8 bits, with a step of its own: an error of some 1e-3 of its length, which the choice of candidates does not
   notice;
+  Where there are many, those that lie near each other stand side by side, in *cells* (`colindex.cells`), and probing scores
+  those of the best cells only;
 - for decoding codes of 1, 2 and 4 bits, in 8 bits with a step of its own: half the memory and half the time of 16 bits. Codes of
   2 bits lose ten times what that loses, codes of 4 bits three times;
 - for decoding codes of 8 bits, in 16 bits, in one step for all: the longest centroid is 8,191 steps long, so that a vector four
@@ -19,7 +21,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK", "CodeTable", "ProbeTable", "blocks_for", "code_table", "in_blocks", "probe_table"]
+__all__ = [
+    "BLOCK",
+    "CellTable",
+    "CodeTable",
+    "ProbeTable",
+    "blocks_for",
+    "code_table",
+    "in_blocks",
+    "parts",
+    "probe_table",
+]
 
 BLOCK = 16
 """Centroids side by side in a table for probing."""
@@ -34,31 +46,65 @@ _SMALLEST = float(np.finfo(np.float32).tiny)  # of steps: C++ takes them as floa
 
 
 class ProbeTable(NamedTuple):
-    """Centroids as probing takes them."""
+    """Centroids as probing takes them: at *places*, in the order of their numbers, or of their cells where there are any."""
 
     values: NDArray[np.uint8]
     """uint8 [blocks of 16 centroids, dim / 4, 16, 4]: whole steps, 128 too large; dim rounded up to whole fours, blocks to
     pairs, 128 there. Four values of 16 centroids lie side by side, as a processor multiplies them."""
     steps: NDArray[np.float32]
-    """float32 [K]: the step of each centroid."""
+    """float32 [places]: the step of each centroid."""
     spreads: NDArray[np.float32]
-    """float32 [K]: root mean square distance of each centroid's vectors from it."""
+    """float32 [places]: root mean square distance of each centroid's vectors from it."""
+    cells: CellTable | None = None
+
+    @property
+    def count(self) -> int:
+        """Centroids that it searches."""
+        return len(self.steps) if self.cells is None else self.cells.known
 
     @property
     def nbytes(self) -> int:
         """Memory that it takes."""
-        return self.values.nbytes + self.steps.nbytes + self.spreads.nbytes
+        own = self.values.nbytes + self.steps.nbytes + self.spreads.nbytes
+        return own if self.cells is None else own + self.cells.nbytes
 
     def first(self, count: int) -> ProbeTable:
         """The first so many centroids alone."""
-        if count == len(self.steps):
+        if count == self.count:
             return self
+        if self.cells is not None:
+            return self._replace(cells=self.cells.first(count))
         return ProbeTable(self.values[: blocks_for(count)], self.steps[:count], self.spreads[:count])
 
     def rows(self) -> NDArray[np.uint8]:
-        """The values centroid by centroid: uint8 [K, dim rounded up to a multiple of 4]."""
+        """The values place by place: uint8 [places, dim rounded up to a multiple of 4]."""
         blocks, quads = self.values.shape[:2]
         return self.values.transpose(0, 2, 1, 3).reshape(blocks * BLOCK, 4 * quads)[: len(self.steps)]
+
+
+class CellTable(NamedTuple):
+    """Cells of centroids that lie near each other."""
+
+    centres: ProbeTable
+    """The means of the cells, and how far their vectors spread."""
+    starts: NDArray[np.int32]
+    """int32 [cells]: the first place of each."""
+    sizes: NDArray[np.int32]
+    """int32 [cells]: how many places from there on hold centroids of the cell that are searched."""
+    numbers: NDArray[np.int32]
+    """int32 [places]: the number of the centroid there, rising inside a cell."""
+    known: int
+    """Centroids that are searched: those of lower numbers."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return self.centres.nbytes + self.starts.nbytes + self.sizes.nbytes + self.numbers.nbytes
+
+    def first(self, count: int) -> CellTable:
+        """The cells of the first so many centroids alone."""
+        sizes = np.add.reduceat(self.numbers < count, self.starts, dtype=np.int32)
+        return self._replace(sizes=sizes, known=count)
 
 
 class CodeTable(NamedTuple):
@@ -84,15 +130,20 @@ class CodeTable(NamedTuple):
         return self.centroids.nbytes + self.steps.nbytes + self.levels.nbytes
 
 
-def probe_table(centroids: NDArray[np.floating], spreads: NDArray[np.float32]) -> ProbeTable:
-    """Centroids, float16 or float32 [K, dim], and their spreads, float32 [K], for probing."""
+def probe_table(
+    centroids: NDArray[np.floating], spreads: NDArray[np.float32], numbers: NDArray[np.int32] | None = None
+) -> ProbeTable:
+    """Centroids, float16 or float32 [K, dim], and their spreads, float32 [K], for probing.
+
+    `numbers`, int32 [K]: the centroid at each place; None leaves them in order.
+    """
     count, dim = centroids.shape
     steps = np.empty(count, np.float32)
     values = np.empty((blocks_for(count), -(-dim // 4), BLOCK, 4), np.uint8)
-    for rows in _parts(count):
-        wholes, steps[rows] = _in_bytes(centroids[rows])
+    for rows in parts(count):
+        wholes, steps[rows] = _in_bytes(centroids[rows if numbers is None else numbers[rows]])
         values[rows.start // BLOCK : blocks_for(rows.stop)] = in_blocks((wholes + _MIDDLE).astype(np.uint8))
-    return ProbeTable(values, steps, np.ascontiguousarray(spreads, np.float32))
+    return ProbeTable(values, steps, np.ascontiguousarray(spreads if numbers is None else spreads[numbers], np.float32))
 
 
 def blocks_for(count: int) -> int:
@@ -119,7 +170,7 @@ def code_table(
 def _bytes(centroids: NDArray[np.floating]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Centroids in 8 bits, and the step of each."""
     wholes, steps = _in_lines(centroids.shape), np.empty(len(centroids), np.float32)
-    for rows in _parts(len(centroids)):
+    for rows in parts(len(centroids)):
         wholes[rows], steps[rows] = _in_bytes(centroids[rows])
     return wholes, steps
 
@@ -135,12 +186,12 @@ def _in_lines(shape: tuple[int, ...]) -> NDArray[np.int8]:
 def _words(centroids: NDArray[np.floating]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
     """Centroids in 16 bits, and the step of all."""
     square = 0.0
-    for rows in _parts(len(centroids)):
+    for rows in parts(len(centroids)):
         some = centroids[rows].astype(np.float64)
         square = max(square, float(np.einsum("ij,ij->i", some, some).max(initial=0)))
     step = max(float(np.sqrt(square)) / _LONGEST, _SMALLEST) if square > 0 else 1.0
     wholes = np.empty(centroids.shape, np.int16)
-    for rows in _parts(len(centroids)):
+    for rows in parts(len(centroids)):
         wholes[rows] = np.rint(centroids[rows].astype(np.float32) / step)
     return wholes, np.full(len(centroids), step, np.float32)
 
@@ -153,6 +204,6 @@ def _in_bytes(centroids: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDA
     return np.clip(wholes, -_BYTE, _BYTE), steps  # a step below float32's smallest normal is not exact
 
 
-def _parts(count: int) -> Iterator[slice]:
+def parts(count: int) -> Iterator[slice]:
     """A few rows at a time: an index opens inside its budget, temporaries included."""
     return (slice(start, min(start + _ROWS, count)) for start in range(0, count, _ROWS))

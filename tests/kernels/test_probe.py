@@ -234,7 +234,7 @@ def test_products_beyond_float32_still_find_as_many_centroids(body: Body, spread
 @each_body
 def test_arguments_are_left_as_they_are(body: Body) -> None:
     query, table = gaussian(3, 16), probe_table(gaussian(9, 16), np.ones(9, np.float32))
-    for array in (query, *table):
+    for array in (query, table.values, table.steps, table.spreads):
         array.flags.writeable = False
     body.top_centroids(query, table, 4)
 

@@ -13,9 +13,30 @@ def top_centroids(
     values: NDArray[np.uint8],
     steps: NDArray[np.float32],
     spreads: NDArray[np.float32],
+    numbers: NDArray[np.int32] | None,
+    known: int,
     nprobe: int,
     beyond: float,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
+def top_centroids_of_cells(
+    query: NDArray[np.float32],
+    values: NDArray[np.uint8],
+    steps: NDArray[np.float32],
+    spreads: NDArray[np.float32],
+    numbers: NDArray[np.int32],
+    known: int,
+    centres: NDArray[np.uint8],
+    centre_steps: NDArray[np.float32],
+    centre_spreads: NDArray[np.float32],
+    starts: NDArray[np.int32],
+    sizes: NDArray[np.int32],
+    scored: int,
+    nprobe: int,
+    beyond: float,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
+def nearest_cells(
+    rows: NDArray[np.int8], centres: NDArray[np.uint8], squares: NDArray[np.int32], cells: NDArray[np.int32]
+) -> None: ...
 def gather(
     ids: NDArray[np.int32],
     scores: NDArray[np.float32],

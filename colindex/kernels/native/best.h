@@ -16,18 +16,61 @@
 
 namespace colindex {
 
+struct Scored {
+    float score;
+    std::uint32_t id;
+};
+
+// Whole numbers in the order of scores; zero has one number only.
+inline std::uint32_t key_of(float score) {
+    std::uint32_t bits;
+    const float plain = score + 0.0f;
+    std::memcpy(&bits, &plain, sizeof bits);
+    return bits ^ (bits >> 31 ? ~0u : 1u << 31);
+}
+
+inline float score_of(std::uint32_t key) {
+    const std::uint32_t bits = key ^ (key >> 31 ? 1u << 31 : ~0u);
+    float score;
+    std::memcpy(&score, &bits, sizeof score);
+    return score;
+}
+
+// Score and id in one number: a higher score, then a lower id, is a higher number.
+inline std::uint64_t pair_of(float score, std::uint32_t id) { return static_cast<std::uint64_t>(key_of(score)) << 32 | (~0u - id); }
+
+inline Scored scored_of(std::uint64_t pair) {
+    return {score_of(static_cast<std::uint32_t>(pair >> 32)), ~0u - static_cast<std::uint32_t>(pair)};
+}
+
+// Runs of so many falling numbers into runs of twice as many.
+inline void merge_runs(const std::vector<std::uint64_t>& from, std::size_t run, std::vector<std::uint64_t>& to) {
+    for (std::size_t first = 0; first < from.size(); first += 2 * run) {
+        const std::size_t middle = std::min(first + run, from.size()), end = std::min(first + 2 * run, from.size());
+        std::size_t a = first, b = middle, out = first;
+        while (a < middle && b < end) {
+            const std::uint64_t left = from[a], right = from[b];
+            const bool takes_left = left > right;
+            to[out++] = takes_left ? left : right;
+            a += takes_left;
+            b += !takes_left;
+        }
+        const auto next = std::copy(from.data() + a, from.data() + middle, to.data() + out);
+        std::copy(from.data() + b, from.data() + end, next);
+    }
+}
+
+inline void sort_falling(std::vector<std::uint64_t>& numbers, std::vector<std::uint64_t>& room) {
+    room.resize(numbers.size());
+    for (std::size_t run = 1; run < numbers.size(); run *= 2) {
+        merge_runs(numbers, run, room);
+        numbers.swap(room);
+    }
+}
+
 class Best {
   public:
-    static constexpr std::size_t kSlack = 16;
-
-    struct Scored {
-        float score;
-        std::uint32_t id;
-    };
-
-    // `together`: how many ids come at most between two calls of `settle`.
-    explicit Best(std::size_t n, std::size_t together = 1)
-        : n_(n), full_(4 * n + 64), scores_(full_ + together + kSlack), ids_(scores_.size()), keys_(scores_.size()) {}
+    explicit Best(std::size_t n) : n_(n), full_(4 * n + 64), scores_(full_), ids_(full_), keys_(full_) {}
 
     float threshold() const { return threshold_; }
 
@@ -40,47 +83,19 @@ class Best {
         settle();
     }
 
-    // Where whoever writes several at once puts them, and room for kSlack more; `arrived` says how many came.
-    float* scores_end() { return scores_.data() + count_; }
-    std::uint32_t* ids_end() { return ids_.data() + count_; }
-    void arrived(std::size_t count) {
-        count_ += count;
-        settle();
-    }
-
     // The n best, or as many as came, in falling order.
     std::vector<Scored> sorted() {
         if (count_ > n_) shrink();
-        std::vector<std::uint64_t> pairs(count_), room(count_);
-        for (std::size_t at = 0; at < count_; ++at)
-            pairs[at] = static_cast<std::uint64_t>(key_of(scores_[at])) << 32 | (kMost - ids_[at]);
-        for (std::size_t run = 1; run < count_; run *= 2) {
-            merge_runs(pairs.data(), run, room.data());
-            pairs.swap(room);
-        }
+        std::vector<std::uint64_t> pairs(count_), room;
+        for (std::size_t at = 0; at < count_; ++at) pairs[at] = pair_of(scores_[at], ids_[at]);
+        sort_falling(pairs, room);
         std::vector<Scored> best(count_);
-        for (std::size_t at = 0; at < count_; ++at)
-            best[at] = {score_of(static_cast<std::uint32_t>(pairs[at] >> 32)), kMost - static_cast<std::uint32_t>(pairs[at])};
+        for (std::size_t at = 0; at < count_; ++at) best[at] = scored_of(pairs[at]);
         return best;
     }
 
   private:
     static constexpr std::uint32_t kSign = 1u << 31, kMost = ~0u;
-
-    // Whole numbers in the order of scores; zero has one number only.
-    static std::uint32_t key_of(float score) {
-        std::uint32_t bits;
-        const float plain = score + 0.0f;
-        std::memcpy(&bits, &plain, sizeof bits);
-        return bits ^ (bits & kSign ? ~0u : kSign);
-    }
-
-    static float score_of(std::uint32_t key) {
-        const std::uint32_t bits = key ^ (key & kSign ? kSign : ~0u);
-        float score;
-        std::memcpy(&score, &bits, sizeof score);
-        return score;
-    }
 
     std::size_t at_least(std::uint32_t key) const {
         std::uint32_t found = 0;
@@ -127,23 +142,6 @@ class Best {
         }
         threshold_ = score_of(last);
         count_ = kept;
-    }
-
-    // Runs of so many falling numbers into runs of twice as many.
-    void merge_runs(const std::uint64_t* from, std::size_t run, std::uint64_t* to) const {
-        for (std::size_t first = 0; first < count_; first += 2 * run) {
-            const std::size_t middle = std::min(first + run, count_), end = std::min(first + 2 * run, count_);
-            std::size_t a = first, b = middle, out = first;
-            while (a < middle && b < end) {
-                const std::uint64_t left = from[a], right = from[b];
-                const bool takes_left = left > right;
-                to[out++] = takes_left ? left : right;
-                a += takes_left;
-                b += !takes_left;
-            }
-            out = static_cast<std::size_t>(std::copy(from + a, from + middle, to + out) - to);
-            std::copy(from + b, from + end, to + out);
-        }
     }
 
     std::size_t n_, full_, count_ = 0;

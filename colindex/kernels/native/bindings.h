@@ -1,4 +1,4 @@
-// The halves of the module, and how they take arrays.
+// The parts of the module, and how they take arrays.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -10,6 +10,7 @@ namespace colindex {
 template <typename T>
 using Array = pybind11::array_t<T, pybind11::array::c_style>;
 
+void bind_probe(pybind11::module_& module);
 void bind_search(pybind11::module_& module);
 void bind_build(pybind11::module_& module);
 

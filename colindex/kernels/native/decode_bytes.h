@@ -6,7 +6,7 @@
 // 2. Cut the code into states, and look up the level of each (record.h).
 // 3. Add up: value = (weight of the centroid * its value + weight of the levels * level + 128) / 256, rounded down. That is at
 //    most 127, whatever is in the record.
-// 4. Lay four values of each of 16 vectors side by side, 128 too large, as `multiply_tile` (probe.h) takes them; and sum up the
+// 4. Lay four values of each of 16 vectors side by side, 128 too large, as `multiply_tile` (multiply.h) takes them; and sum up the
 //    squares, for the vectors' lengths.
 //
 // Every instruction set gives the same numbers.

@@ -16,7 +16,7 @@ struct Probed {
 };
 
 struct Gathered {
-    std::vector<Best::Scored> documents;  // in falling score, ties by lower number
+    std::vector<Scored> documents;  // in falling score, ties by lower number
     std::size_t met = 0, walked = 0;
 };
 

@@ -1,6 +1,6 @@
 // MaxSim in 8-bit whole numbers, in groups of as many records as probing multiplies centroids, whichever documents they are of:
 // 1. decode the group (decode_bytes.h), 16 vectors side by side;
-// 2. multiply it with all query tokens, a tile at a time (`multiply_tile` of probe.h);
+// 2. multiply it with all query tokens, a tile at a time (`multiply_tile` of multiply.h);
 // 3. raise the maxima of the documents that have records in the group, 16 for each token, one a lane; at the end of a document,
 //    add the tokens' largest up. Or, to look at a document, keep the products.
 #pragma once
@@ -13,7 +13,7 @@
 #endif
 
 #include "decode_bytes.h"
-#include "probe.h"
+#include "multiply.h"
 #include "search_kernels.h"
 
 namespace colindex {

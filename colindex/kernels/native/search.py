@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colindex.kernels.native import _native
-from colindex.kernels.reference.probe import BEYOND
-from colindex.kernels.tables import BLOCK, CodeTable, ProbeTable, blocks_for
+from colindex.kernels.reference.probe import BEYOND, scored
+from colindex.kernels.tables import BLOCK, CodeTable, ProbeTable, blocks_for, in_blocks
 
-__all__ = ["gather", "score_records", "similarities", "top_centroids"]
+__all__ = ["gather", "nearest_cells", "score_records", "similarities", "top_centroids"]
 
 _POSTINGS = (np.uint16, np.uint32)
 _PLACES = (np.uint32, np.int64)
@@ -31,12 +31,33 @@ def top_centroids(
     query: NDArray[np.float32], table: ProbeTable, nprobe: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """See `colindex.kernels.reference.probe`."""
-    count, width = len(table.steps), 4 * table.values.shape[1]
-    fits = table.values.shape == (blocks_for(count), width // 4, BLOCK, 4) and len(table.spreads) == count
-    _check(fits and width <= _MOST_DIMS, "table")
+    width, cells = 4 * table.values.shape[1], table.cells
+    _check(_fits(table, width) and width <= _MOST_DIMS, "table")
     _check(query.ndim == 2 and query.shape[1] <= width and nprobe >= 1, "query or nprobe")
     query = np.ascontiguousarray(query, np.float32)
-    return _native.top_centroids(query, table.values, table.steps, table.spreads, nprobe, float(BEYOND))
+    own, beyond = (table.values, table.steps, table.spreads), float(BEYOND)
+    if cells is None:
+        return _native.top_centroids(query, *own, None, table.count, nprobe, beyond)
+    fits = len(cells.starts) == len(cells.sizes) == len(cells.centres.steps) and len(cells.numbers) == len(table.steps)
+    _check(fits and _fits(cells.centres, width) and cells.known <= len(table.steps), "cells")
+    wanted = scored(table, nprobe)
+    if wanted >= table.count:
+        return _native.top_centroids(query, *own, cells.numbers, cells.known, nprobe, beyond)
+    centres = (cells.centres.values, cells.centres.steps, cells.centres.spreads, cells.starts, cells.sizes)
+    return _native.top_centroids_of_cells(query, *own, cells.numbers, cells.known, *centres, wanted, nprobe, beyond)
+
+
+def nearest_cells(rows: NDArray[np.int8], centres: NDArray[np.int8]) -> NDArray[np.int32]:
+    """See `colindex.kernels.reference.cells`."""
+    _check(rows.ndim == centres.ndim == 2 and rows.shape[1] == centres.shape[1] <= _MOST_DIMS, "rows or centres")
+    _check(rows.dtype == centres.dtype == np.int8 and len(centres) >= 1, "rows or centres")
+    squares = np.full(blocks_for(len(centres)) * BLOCK, np.iinfo(np.int32).max, np.int32)
+    np.sum(np.square(centres.astype(np.int32)), axis=1, dtype=np.int32, out=squares[: len(centres)])
+    cells = np.empty(len(rows), np.int32)
+    _native.nearest_cells(
+        np.ascontiguousarray(rows), in_blocks((centres.astype(np.int16) + 128).astype(np.uint8)), squares, cells
+    )
+    return cells
 
 
 def gather(
@@ -87,6 +108,12 @@ def _to_refine(
     _check(records.ndim == 2 and records.shape[1] == record_bytes, "records")
     of_table = (table.centroids, table.steps, table.levels, table.bits, table.centroid_bytes, table.unit)
     return np.ascontiguousarray(query, np.float32), np.ascontiguousarray(records), of_table
+
+
+def _fits(table: ProbeTable, width: int) -> bool:
+    """Whether the arrays of a table are as large as each other say."""
+    count = len(table.steps)
+    return table.values.shape == (blocks_for(count), width // 4, BLOCK, 4) and len(table.spreads) == count
 
 
 def _check(fits: bool, what: str) -> None:

@@ -16,7 +16,7 @@ namespace colindex {
 
 constexpr int kLanes = 16;       // query tokens side by side; in probing, centroids
 constexpr int kGroup = 8;        // stored vectors multiplied together
-constexpr int kSampleGroup = 32; // centroids of a sample that lie together, at most
+constexpr int kMaskTokens = 64;  // query tokens that a mask can name
 constexpr int kMostTogether = 32;  // stored vectors multiplied together in 8 bits, at most
 constexpr int kMaxWidth = 1024;  // values of a vector
 constexpr float kWhole = 32767.0f;
@@ -47,11 +47,16 @@ struct ByteQuery {
     int width;  // dim rounded up to a multiple of 4
 };
 
-// Centroids for probing.
+// Centroids, or the centres of cells, for probing.
 struct ByteCentroids {
     const std::uint8_t* values;  // [blocks of 16, in pairs][width / 4][16][4], 128 too large; 128 past dim and the last centroid
-    const float* steps;          // [K]: what one step of the centroid's values is worth
-    const float* spreads;        // [K]
+    const float* steps;          // [count]: what one step of the centroid's values is worth
+    const float* spreads;        // [count]
+    std::size_t count;
+
+    std::size_t blocks() const { return (count + kLanes - 1) / kLanes; }
+    // Room for the scores of all: whole pairs of blocks.
+    std::size_t room() const { return (count + 2 * kLanes - 1) / (2 * kLanes) * (2 * kLanes); }
 };
 
 // How records are laid out, and what their codes mean.
@@ -78,12 +83,10 @@ struct ByteCodes : Records {
     const float* steps;            // [K]
 };
 
-// Centroids that may be among the best of a query token: its own piece of memory, with room for 16 more than come.
-struct Column {
+// Where the scores of a query token's next block go, and the block's number.
+struct NextBlock {
     float* scores;
-    std::uint32_t* ids;
-    std::uint32_t count;
-    float threshold;
+    std::uint32_t* blocks;
 };
 
 struct SearchKernels {
@@ -99,14 +102,23 @@ struct SearchKernels {
                                std::size_t documents, std::uint8_t* scratch, float* scores);
     bool (*byte_similarities)(const ByteQuery&, const ByteCodes&, const std::uint8_t* records, std::int64_t count,
                               std::uint8_t* scratch, float* found);
-    // Those of the centroids [first, first + count), `first` a multiple of 32, that score a token's threshold or more go to its
-    // column, in rising order.
-    void (*score_centroids)(const ByteQuery&, const ByteCentroids&, std::size_t first, std::size_t count, Column*);
-    // Thresholds that about `rank` centroids reach of a group out of every `stride`, a multiple of 32: there are at least `rank`.
-    // `scores` and `keys` have room for kSampleGroup a stride, the scores of each token.
-    void (*sample_centroids)(const ByteQuery&, const ByteCentroids&, std::size_t n_centroids, std::size_t stride, std::uint32_t rank,
-                             float* scores, std::int32_t* keys, Column*);
-    int tile_tokens;  // query tokens that `score_centroids` takes together, at most
+    // The scores of every centroid, float [tokens][centroids.room()]; past the last one minus infinity.
+    void (*score_all)(const ByteQuery&, const ByteCentroids&, float* scores);
+    // For each block of 16 centroids, their scores with each token that its mask names: to where the token's `next` points, which
+    // moves on; past the last centroid minus infinity. Tokens in tiles of one, at most kMaskTokens.
+    void (*score_some)(const ByteQuery&, const ByteCentroids&, const std::uint64_t* masks, NextBlock* next);
+    // The largest of some bounds which scores of at least this weight together reach, `weight` no more than all together.
+    // `weights`: of each score, 0 or more; null: 1 each. `keys` has room for `count`.
+    float (*reached_by)(const float* scores, const std::int32_t* weights, std::size_t count, std::int64_t weight, std::int32_t* keys);
+    // The places, rising, and scores of some: of all that reach a bound, which `wanted` do at least, and mostly few more; how many.
+    // Everything has room for `count` and 16 more.
+    std::size_t (*shortlist)(const float* scores, std::size_t count, std::size_t wanted, float* chosen, std::uint32_t* places,
+                             std::int32_t* keys);
+    // For each row of whole numbers, a tile of them, the centre with the highest 2 * row * centre - square, the lowest of equal
+    // ones. `centres` as in ByteCentroids, `squares` for whole pairs of blocks, past the last one the largest.
+    void (*nearest_cells)(const ByteQuery& rows, const std::uint8_t* centres, const std::int32_t* squares, std::size_t count,
+                          std::int32_t* cells);
+    int tile_tokens;  // query tokens that are multiplied together, at most
 };
 
 inline std::size_t scratch_bytes(const ByteQuery& query) {

@@ -1,6 +1,7 @@
 """The kernels in NumPy: what each of them means."""
 
 from colindex.kernels.reference.assign import add_rows, nearest
+from colindex.kernels.reference.cells import nearest_cells
 from colindex.kernels.reference.codes import decode_records, decode_trellis, encode_trellis, trellis_states
 from colindex.kernels.reference.gather import gather, invert
 from colindex.kernels.reference.maxsim import maxsim
@@ -23,6 +24,7 @@ __all__ = [
     "invert",
     "maxsim",
     "nearest",
+    "nearest_cells",
     "project",
     "score_records",
     "similarities",
