@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -116,16 +117,15 @@ def _writes(flags: object) -> bool:
 
 def kill_everywhere(base: str, stride: str, *names: str) -> None:
     """Kill each operation at every `stride`th moment; prints how often each was killed."""
-    folder = Path(base, f"killed-{os.getpid()}")
-    world = World(folder)
-    for number, name in enumerate(names):
-        killed, at = 0, number
-        while _killed(world.copy(name), name, at):
-            world.check(name, world.work)
-            killed, at = killed + 1, at + int(stride)
-        assert world.check(name, world.work), "it was left to finish"
-        sys.stdout.write(f"{name} killed at {killed}\n")
-    shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="killed-", dir=base) as folder:
+        world = World(Path(folder))
+        for number, name in enumerate(names):
+            killed, at = 0, number
+            while _killed(world.copy(name), name, at):
+                world.check(name, world.work)
+                killed, at = killed + 1, at + int(stride)
+            assert world.check(name, world.work), "it was left to finish"
+            sys.stdout.write(f"{name} killed at {killed}\n")
 
 
 def _killed(folder: Path, name: str, at: int) -> bool:
