@@ -81,4 +81,4 @@ def _table(
     squares = squares * step**2 + np.square(spreads.astype(np.float64))
     around = np.add.reduceat(squares[numbers], starts) / counts - np.square(means * step).sum(axis=1)
     centres = probe_table((means * step).astype(np.float32), np.sqrt(np.maximum(around, 0)).astype(np.float32))
-    return CellTable(centres, starts.astype(np.int32), counts.astype(np.int32), numbers, len(numbers))
+    return CellTable(centres, starts.astype(np.int32), counts.astype(np.int32), numbers)

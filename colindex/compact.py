@@ -142,7 +142,7 @@ def _merged(
     """Step 3: the new segments of one run, durable."""
     parts, infos, done = _live_parts(path, manifest, rewrite.segments), [], 0
     rest: Part | None = None
-    sizes = {"record_bytes": layout.record_bytes, "n_centroids": _known_centroids(path, manifest, rewrite.segments)}
+    sizes = {"record_bytes": layout.record_bytes, "n_centroids": layout.n_centroids}
     for number, documents in enumerate(rewrite.outputs, manifest.next_segment):
         with SegmentWriter(path, f"{number:06d}", **sizes) as writer:
             while writer.n_documents < documents:
@@ -154,11 +154,6 @@ def _merged(
                 progress(Progress("compact", done, rewrite.documents))
             infos.append(writer.seal())
     return infos
-
-
-def _known_centroids(path: Path, manifest: Manifest, names: Sequence[str]) -> int:
-    """As many as the youngest of some segments knows: what is merged is probed as it was before."""
-    return max(len(SegmentReader(path, info).postings_offsets) - 1 for info in manifest.segments if info.name in names)
 
 
 def _live_parts(path: Path, manifest: Manifest, names: Sequence[str]) -> Iterator[Part]:

@@ -1,8 +1,8 @@
 """Which segments a compaction writes anew, and into how many: a function of their sizes alone.
 
 Only neighbours are merged, so that documents keep their order, and with it ties between them; and only where their inspection
-columns are the same, and their age (`colindex.probing`): among young documents old ones would not be found. A segment's size is
-the share of a full one that its live documents fill, by vectors or by documents, whichever is more.
+columns are the same. A segment's size is the share of a full one that its live documents fill, by vectors or by
+documents, whichever is more.
 
 *By tiers*, the default, rewrites no vector for little:
 1. Segments less than half full are small; runs of small neighbours are packed, first to last, into groups that fill one.
@@ -49,8 +49,6 @@ class Stored:
     deleted: int = 0
     columns: frozenset[str] = frozenset()
     """Its inspection columns."""
-    age: int = 0
-    """Segments of another age are found by other centroids."""
 
     @property
     def documents(self) -> int:
@@ -94,9 +92,8 @@ class _Sizes:
     def is_small(self, place: int) -> bool:
         return 2 * self.size(place) < self.full
 
-    def kind(self, place: int) -> tuple[frozenset[str], int]:
-        """What is the same in all that is merged."""
-        return self.stored[place].columns, self.stored[place].age
+    def columns(self, place: int) -> frozenset[str]:
+        return self.stored[place].columns
 
 
 def plan(
@@ -130,7 +127,7 @@ _Merged = Iterator[tuple[range, tuple[int, ...]]]
 
 
 def _by_tiers(sizes: _Sizes) -> _Merged:
-    for stretch in _stretches(sizes, lambda place: (sizes.is_small(place), sizes.kind(place))):
+    for stretch in _stretches(sizes, lambda place: (sizes.is_small(place), sizes.columns(place))):
         small = sizes.is_small(stretch[0])
         groups = list(_packed(sizes, stretch)) if small else [range(place, place + 1) for place in stretch]
         for group in groups:
@@ -141,7 +138,7 @@ def _by_tiers(sizes: _Sizes) -> _Merged:
 
 
 def _in_full(sizes: _Sizes) -> _Merged:
-    for stretch in _stretches(sizes, sizes.kind):
+    for stretch in _stretches(sizes, sizes.columns):
         groups = list(_packed(sizes, stretch))
         anew = cut([sizes.stored[place] for place in stretch], sizes.segment_tokens, sizes.max_documents)
         if len(anew) < len(groups):

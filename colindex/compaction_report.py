@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from colindex.compaction_plan import Stored
-from colindex.probing import age
 from colindex.storage.manifest import Manifest
 from colindex.storage.plain import read_plain, within
 from colindex.storage.scanning import deleted_documents, inspection_columns
@@ -68,9 +67,7 @@ def stored_segment(path: Path, manifest: Manifest, info: SegmentInfo) -> Stored:
     """A segment as the plan sees it."""
     offsets = read_plain(segment_path(path, info.name) / "offsets", within(info.files, "offsets"))
     lengths = np.delete(np.diff(offsets), deleted_documents(path, manifest, info)).astype(np.uint32)
-    starts = read_plain(segment_path(path, info.name) / "postings" / "offsets", within(info.files, "postings/offsets"))
-    columns = inspection_columns(info.files)
-    return Stored(lengths, manifest.deleted(info.name), columns, age(len(starts) - 1))
+    return Stored(lengths, manifest.deleted(info.name), inspection_columns(info.files))
 
 
 def foreseen(infos: Sequence[SegmentInfo], stored: Sequence[Stored], outputs: tuple[int, ...]) -> Rewrite:

@@ -28,7 +28,6 @@ from colindex.fetched import Fetched, fetch
 from colindex.kernels import chosen as kernels
 from colindex.kernels.tables import ProbeTable
 from colindex.params import SearchParams
-from colindex.probing import known_by_age
 from colindex.search import Ranked, Snapshot, Traced, candidates, search_exact, traced
 from colindex.selection import Selection
 
@@ -223,10 +222,8 @@ def _reach(case: Case, own: Fetched) -> tuple[Reach, ...]:
 
 
 def _ranks(case: Case, centroids: NDArray[np.uint32]) -> list[int]:
-    """For each query token the rank of the best of some centroids among all that its segment is probed by, from 1."""
-    segment = int(case.snapshot.locate(np.array([case.document]))[0][0])
-    every = known_by_age(case.snapshot.known_centroids())[segment]
-    probes = case.snapshot.codebook.probes.first(every)
+    """For each query token the rank of the best of some centroids among all, from 1."""
+    probes, every = case.snapshot.codebook.probes, case.snapshot.codebook.n_centroids
     held = np.zeros(every, np.bool_)
     held[centroids] = True
     first = held[kernels.top_centroids(case.query, probes, _FIRST_RANKS)[0]]
@@ -238,8 +235,8 @@ def _ranks(case: Case, centroids: NDArray[np.uint32]) -> list[int]:
 
 def _meeting(token: NDArray[np.float32], probes: ProbeTable, held: NDArray[np.bool_], rank: int) -> int:
     """Probes that meet one of some centroids, the best of which has this rank: few probes do not look at all centroids."""
-    while rank < probes.count and not held[kernels.top_centroids(token, probes, rank)[0]].any():
-        rank = min(2 * rank, probes.count)
+    while rank < len(probes.steps) and not held[kernels.top_centroids(token, probes, rank)[0]].any():
+        rank = min(2 * rank, len(probes.steps))
     return rank
 
 

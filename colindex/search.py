@@ -1,6 +1,6 @@
 """Search: a projected query in, ranked documents out.
 
-1. *Probe*: the best centroids of each query token, for each segment among those that it knows (`colindex.probing`).
+1. *Probe*: the best centroids of each query token.
 2. *Gather*: walk their postings; every document met gets an estimate of its score, without touching its records.
 3. *Fetch*: read the records of the best candidates, a round at a time, with the next rounds' reads in flight.
 4. *Refine*: decode the records and score them with MaxSim. The next round takes the candidates that would plausibly reach the
@@ -30,7 +30,6 @@ from colindex.codebook import SearchCodebook
 from colindex.errors import CorruptIndexError
 from colindex.kernels import chosen as kernels
 from colindex.params import SearchParams
-from colindex.probing import probes
 from colindex.selection import Selection
 from colindex.storage.blocks import BlockStore, FetchCounters
 from colindex.storage.places import Finder, RecordRanges
@@ -69,10 +68,6 @@ class Snapshot:
     def tokens(self) -> int:
         """Number of stored vectors."""
         return sum(int(segment.offsets[-1]) for segment in self.segments)
-
-    def known_centroids(self) -> list[int]:
-        """How many centroids each segment knows: those that there were when it was written."""
-        return [len(segment.postings_offsets) - 1 for segment in self.segments]
 
     def locate(self, documents: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Segment and number within it of each document."""
@@ -275,13 +270,12 @@ def _gather(
     snapshot: Snapshot, query: NDArray[np.float32], nprobe: int, limit: int, selection: Selection, tally: _Tally
 ) -> Ranked:
     """Stages 1 and 2: the best candidates of all segments, by estimated score."""
-    probed = probes(query, snapshot.codebook.probes, snapshot.known_centroids(), nprobe)
+    ids, scores = kernels.top_centroids(query, snapshot.codebook.probes, nprobe)
     tally.lap("probe")
     best, met = _NONE, 0
-    firsts = snapshot.firsts.tolist()
-    for segment, of_segment, first, allowed in zip(snapshot.segments, probed, firsts, selection.bits, strict=False):
+    for segment, first, allowed in zip(snapshot.segments, snapshot.firsts.tolist(), selection.bits, strict=False):
         documents, estimates, met_here, walked = kernels.gather(
-            *of_segment, segment.postings, segment.postings_offsets, len(segment.offsets) - 1, limit, allowed
+            ids, scores, segment.postings, segment.postings_offsets, len(segment.offsets) - 1, limit, allowed
         )
         here = Ranked(documents.astype(np.int64) + first, estimates)
         best = best.merged(here, limit) if len(best) else here

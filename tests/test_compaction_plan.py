@@ -16,11 +16,11 @@ from colindex.compaction_plan import Run, Stored, plan
 TOKENS, DOCUMENTS = 1000, 40
 
 
-def stored(documents: int, tokens: int = 0, deleted: int = 0, columns: str = "", age: int = 0) -> Stored:
+def stored(documents: int, tokens: int = 0, deleted: int = 0, columns: str = "") -> Stored:
     """A segment of documents of equal length, but for what is left over."""
     lengths = np.full(documents, tokens // max(1, documents), np.uint32)
     lengths[: tokens - int(lengths.sum())] += 1
-    return Stored(lengths, deleted, frozenset(columns), age)
+    return Stored(lengths, deleted, frozenset(columns))
 
 
 def planned(segments: Sequence[Stored], full: bool = False) -> list[Run]:
@@ -50,7 +50,6 @@ SEGMENTS = st.lists(
         ),
         st.sampled_from([0, 0, 0, 1, 5, 30]),
         st.sampled_from([frozenset(), frozenset({"token_ids"})]),
-        st.sampled_from([0, 0, 0, 3]),
     ),
     max_size=14,
 )
@@ -65,7 +64,7 @@ def test_any_plan(segments: list[Stored], full: bool) -> None:
     assert all(one.stop <= other.first for one, other in pairwise(runs)), "in order, and no segment twice"
     for run in runs:
         sources = [each for each in segments[run.first : run.stop] if each.documents]
-        assert len({(each.columns, each.age) for each in sources}) <= 1
+        assert len({each.columns for each in sources}) <= 1
         assert sum(run.outputs) == sum(each.documents for each in sources), "no document is lost"
         assert all(0 < documents <= DOCUMENTS for documents in run.outputs)
         assert len(run.outputs) <= max(len(sources), 1)
@@ -96,7 +95,7 @@ def test_in_full_no_two_neighbours_would_fit_into_one(segments: list[Stored]) ->
     after = carried_out(segments, planned(segments, full=True))
     for one, other in pairwise(after):
         fits = one.tokens + other.tokens <= TOKENS and one.documents + other.documents <= DOCUMENTS
-        assert not fits or (one.columns, one.age) != (other.columns, other.age)
+        assert not fits or one.columns != other.columns
 
 
 @pytest.mark.parametrize("tokens", [1_600, 2_500, 10])
@@ -130,14 +129,13 @@ def test_no_vector_is_rewritten_for_little(tokens: int) -> None:
         ([stored(2, 10), stored(1, 1)], [Run(0, 2, (3,))]),
         ([stored(15, 3), stored(15, 3), stored(15, 3)], [Run(0, 2, (30,))]),
         ([stored(3, 100, columns="a"), stored(3, 100)], []),
-        ([stored(3, 100), stored(3, 100, age=1), stored(3, 100, age=1)], [Run(1, 3, (6,))]),
         ([stored(9, 900, deleted=3), stored(9, 900, deleted=4)], [Run(1, 2, (9,))]),
         ([stored(0, 0, 5), stored(9, 900), stored(0, 0, 2)], [Run(0, 1, ()), Run(2, 3, ())]),
         ([stored(3, 100), stored(0, 0, 9, "b"), stored(3, 100)], [Run(0, 3, (6,))]),
     ],
     ids=[
         "nothing", "alone", "two alike", "behind a large one", "one much larger", "together worth it", "tiny",
-        "too many documents", "other columns", "another age", "deleted", "all deleted", "all deleted between",
+        "too many documents", "other columns", "deleted", "all deleted", "all deleted between",
     ],
 )  # fmt: skip
 def test_by_tiers(segments: list[Stored], runs: list[Run]) -> None:

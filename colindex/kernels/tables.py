@@ -58,23 +58,10 @@ class ProbeTable(NamedTuple):
     cells: CellTable | None = None
 
     @property
-    def count(self) -> int:
-        """Centroids that it searches."""
-        return len(self.steps) if self.cells is None else self.cells.known
-
-    @property
     def nbytes(self) -> int:
         """Memory that it takes."""
         own = self.values.nbytes + self.steps.nbytes + self.spreads.nbytes
         return own if self.cells is None else own + self.cells.nbytes
-
-    def first(self, count: int) -> ProbeTable:
-        """The first so many centroids alone."""
-        if count == self.count:
-            return self
-        if self.cells is not None:
-            return self._replace(cells=self.cells.first(count))
-        return ProbeTable(self.values[: blocks_for(count)], self.steps[:count], self.spreads[:count])
 
     def rows(self) -> NDArray[np.uint8]:
         """The values place by place: uint8 [places, dim rounded up to a multiple of 4]."""
@@ -90,21 +77,14 @@ class CellTable(NamedTuple):
     starts: NDArray[np.int32]
     """int32 [cells]: the first place of each."""
     sizes: NDArray[np.int32]
-    """int32 [cells]: how many places from there on hold centroids of the cell that are searched."""
+    """int32 [cells]: how many places from there on are of the cell."""
     numbers: NDArray[np.int32]
     """int32 [places]: the number of the centroid there, rising inside a cell."""
-    known: int
-    """Centroids that are searched: those of lower numbers."""
 
     @property
     def nbytes(self) -> int:
         """Memory that it takes."""
         return self.centres.nbytes + self.starts.nbytes + self.sizes.nbytes + self.numbers.nbytes
-
-    def first(self, count: int) -> CellTable:
-        """The cells of the first so many centroids alone."""
-        sizes = np.add.reduceat(self.numbers < count, self.starts, dtype=np.int32)
-        return self._replace(sizes=sizes, known=count)
 
 
 class CodeTable(NamedTuple):

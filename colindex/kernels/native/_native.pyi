@@ -14,7 +14,6 @@ def top_centroids(
     steps: NDArray[np.float32],
     spreads: NDArray[np.float32],
     numbers: NDArray[np.int32] | None,
-    known: int,
     nprobe: int,
     beyond: float,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
@@ -24,7 +23,6 @@ def top_centroids_of_cells(
     steps: NDArray[np.float32],
     spreads: NDArray[np.float32],
     numbers: NDArray[np.int32],
-    known: int,
     centres: NDArray[np.uint8],
     centre_steps: NDArray[np.float32],
     centre_spreads: NDArray[np.float32],

@@ -60,26 +60,23 @@ struct Shortlist {
     std::vector<std::int32_t> keys;
 };
 
-// What stands at a place: the centroid's number. Those from `known` on are younger than what is searched, and no choice.
+// What stands at a place: the centroid's number.
 struct Numbers {
     std::uint32_t operator[](std::size_t place) const {
         return of_places ? static_cast<std::uint32_t>(of_places[place]) : static_cast<std::uint32_t>(place);
     }
 
     const std::int32_t* of_places;  // null: the place itself
-    std::size_t known;
 };
 
 // The best `kept` of a token's scores, in falling score, ties by lower number.
 class Choice {
   public:
-    Choice(std::size_t kept, bool all_known) : kept_(kept), all_known_(all_known) {}
+    explicit Choice(std::size_t kept) : kept_(kept) {}
 
-    // `number_of`: of what was scored, the numbers; `known` as in Numbers.
+    // `number_of`: of what was scored, the numbers.
     template <typename NumberOf>
-    void write(float* scores, std::size_t count, std::size_t known, NumberOf number_of, std::int32_t* ids, float* best) {
-        for (std::size_t at = 0; !all_known_ && at < count; ++at)
-            if (scores[at] > -INFINITY && number_of(at) >= known) scores[at] = -INFINITY;
+    void write(float* scores, std::size_t count, NumberOf number_of, std::int32_t* ids, float* best) {
         list_.take(scores, count, kept_);
         const float bound = list_.reached_by(nullptr, static_cast<std::int64_t>(kept_));
         pairs_.resize(list_.size + 1);  // one more is written to, and not counted
@@ -99,7 +96,6 @@ class Choice {
 
   private:
     std::size_t kept_;
-    bool all_known_;
     Shortlist list_;
     std::vector<std::uint64_t> pairs_, room_;
 };
@@ -126,19 +122,18 @@ void probe_all(const Tokens& tokens, const Wanted& wanted, const ByteCentroids& 
     const std::size_t room = centroids.room();
     const int together = static_cast<int>(std::clamp<std::size_t>(kScoresAtOnce / std::max<std::size_t>(room, 1), 1, kMaskTokens));
     const std::unique_ptr<float[]> scores(new float[room * static_cast<std::size_t>(std::min(together, tokens.count))]);
-    Choice choice(wanted.kept, numbers.known >= centroids.count);
+    Choice choice(wanted.kept);
     for (int first = 0; wanted.kept && first < tokens.count; first += together) {
         const int some = std::min(together, tokens.count - first);
         const Probe packed = tokens.packed(first, some, wanted.width, wanted.beyond, kernels().tile_tokens);
         kernels().score_all(packed.packed(), centroids, scores.get());
         for (int token = 0; token < some; ++token, ids += wanted.kept, best += wanted.kept)
-            choice.write(scores.get() + static_cast<std::size_t>(token) * room, centroids.count, numbers.known,
+            choice.write(scores.get() + static_cast<std::size_t>(token) * room, centroids.count,
                          [&](std::size_t place) { return numbers[place]; }, ids, best);
     }
 }
 
-// Centroids that lie near each other, side by side: cell c holds places [starts[c], starts[c] + sizes[c]), and perhaps more that
-// are not known.
+// Centroids that lie near each other, side by side: cell c holds places [starts[c], starts[c] + sizes[c]).
 struct Cells {
     ByteCentroids centres;
     const std::int32_t *starts, *sizes;
@@ -146,12 +141,12 @@ struct Cells {
 
 class CellProbing {
   public:
-    // `scored`: the centroids to be scored for each token, at least; no more than are known.
+    // `scored`: the centroids to be scored for each token, at least; no more than there are.
     CellProbing(const Wanted& wanted, const ByteCentroids& centroids, const Numbers& numbers, const Cells& cells, std::size_t scored)
         : wanted_(wanted), centroids_(centroids), numbers_(numbers), cells_(cells), scored_(scored), masks_(centroids.blocks()) {}
 
     void probe(const Tokens& tokens, std::int32_t* ids, float* best) {
-        Choice choice(wanted_.kept, numbers_.known >= centroids_.count);
+        Choice choice(wanted_.kept);
         for (int first = 0; first < tokens.count; first += kMaskTokens) {
             const int some = std::min(kMaskTokens, tokens.count - first);
             const std::size_t most = mark(tokens.packed(first, some, wanted_.width, wanted_.beyond, kernels().tile_tokens), some);
@@ -165,7 +160,7 @@ class CellProbing {
             for (int token = 0; token < some; ++token, ids += wanted_.kept, best += wanted_.kept) {
                 float* row = scores.get() + firsts_[token] * kLanes;
                 const std::uint32_t* of_token = blocks.get() + firsts_[token];
-                choice.write(row, static_cast<std::size_t>(next[token].scores - row), numbers_.known, [&](std::size_t at) {
+                choice.write(row, static_cast<std::size_t>(next[token].scores - row), [&](std::size_t at) {
                     const std::size_t place = static_cast<std::size_t>(of_token[at / kLanes]) * kLanes + at % kLanes;
                     return place < centroids_.count ? numbers_[place] : kNoNumber;
                 }, ids, best);
@@ -244,24 +239,23 @@ py::tuple probed(const Array<float>& query, std::size_t kept, Into probe) {
 }
 
 py::tuple top_centroids(const Array<float>& query, const Array<std::uint8_t>& values, const Array<float>& steps,
-                        const Array<float>& spreads, const std::optional<Array<std::int32_t>>& numbers, std::size_t known,
-                        std::size_t nprobe, float beyond) {
+                        const Array<float>& spreads, const std::optional<Array<std::int32_t>>& numbers, std::size_t nprobe, float beyond) {
     const ByteCentroids centroids = centroids_of(values, steps, spreads);
-    const Numbers of_places{numbers ? numbers->data() : nullptr, known};
-    const Wanted wanted{std::min(nprobe, known), width_of(values), beyond};
+    const Numbers of_places{numbers ? numbers->data() : nullptr};
+    const Wanted wanted{std::min(nprobe, centroids.count), width_of(values), beyond};
     return probed(query, wanted.kept, [&](const Tokens& tokens, std::int32_t* ids, float* best) {
         probe_all(tokens, wanted, centroids, of_places, ids, best);
     });
 }
 
 py::tuple top_centroids_of_cells(const Array<float>& query, const Array<std::uint8_t>& values, const Array<float>& steps,
-                                 const Array<float>& spreads, const Array<std::int32_t>& numbers, std::size_t known,
+                                 const Array<float>& spreads, const Array<std::int32_t>& numbers,
                                  const Array<std::uint8_t>& centres, const Array<float>& centre_steps,
                                  const Array<float>& centre_spreads, const Array<std::int32_t>& starts,
                                  const Array<std::int32_t>& sizes, std::size_t scored, std::size_t nprobe, float beyond) {
     const ByteCentroids centroids = centroids_of(values, steps, spreads);
     const Cells cells{centroids_of(centres, centre_steps, centre_spreads), starts.data(), sizes.data()};
-    const Numbers of_places{numbers.data(), known};
+    const Numbers of_places{numbers.data()};
     const Wanted wanted{nprobe, width_of(values), beyond};
     return probed(query, nprobe, [&](const Tokens& tokens, std::int32_t* ids, float* best) {
         CellProbing(wanted, centroids, of_places, cells, scored).probe(tokens, ids, best);
@@ -290,10 +284,10 @@ void nearest_cells(const Array<std::int8_t>& rows, const Array<std::uint8_t>& ce
 
 void bind_probe(py::module_& module) {
     module.def("top_centroids", &top_centroids, py::arg("query").noconvert(), py::arg("values").noconvert(),
-               py::arg("steps").noconvert(), py::arg("spreads").noconvert(), py::arg("numbers").noconvert(), py::arg("known"),
+               py::arg("steps").noconvert(), py::arg("spreads").noconvert(), py::arg("numbers").noconvert(),
                py::arg("nprobe"), py::arg("beyond"));
     module.def("top_centroids_of_cells", &top_centroids_of_cells, py::arg("query").noconvert(), py::arg("values").noconvert(),
-               py::arg("steps").noconvert(), py::arg("spreads").noconvert(), py::arg("numbers").noconvert(), py::arg("known"),
+               py::arg("steps").noconvert(), py::arg("spreads").noconvert(), py::arg("numbers").noconvert(),
                py::arg("centres").noconvert(), py::arg("centre_steps").noconvert(), py::arg("centre_spreads").noconvert(),
                py::arg("starts").noconvert(), py::arg("sizes").noconvert(), py::arg("scored"), py::arg("nprobe"), py::arg("beyond"));
     module.def("nearest_cells", &nearest_cells, py::arg("rows").noconvert(), py::arg("centres").noconvert(),

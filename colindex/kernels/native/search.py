@@ -37,14 +37,16 @@ def top_centroids(
     query = np.ascontiguousarray(query, np.float32)
     own, beyond = (table.values, table.steps, table.spreads), float(BEYOND)
     if cells is None:
-        return _native.top_centroids(query, *own, None, table.count, nprobe, beyond)
+        return _native.top_centroids(query, *own, None, nprobe, beyond)
     fits = len(cells.starts) == len(cells.sizes) == len(cells.centres.steps) and len(cells.numbers) == len(table.steps)
-    _check(fits and _fits(cells.centres, width) and cells.known <= len(table.steps), "cells")
+    _check(fits and _fits(cells.centres, width), "cells")
     wanted = scored(table, nprobe)
-    if wanted >= table.count:
-        return _native.top_centroids(query, *own, cells.numbers, cells.known, nprobe, beyond)
-    centres = (cells.centres.values, cells.centres.steps, cells.centres.spreads, cells.starts, cells.sizes)
-    return _native.top_centroids_of_cells(query, *own, cells.numbers, cells.known, *centres, wanted, nprobe, beyond)
+    if wanted >= len(table.steps):
+        return _native.top_centroids(query, *own, cells.numbers, nprobe, beyond)
+    centres, steps, spreads, _ = cells.centres
+    return _native.top_centroids_of_cells(
+        query, *own, cells.numbers, centres, steps, spreads, cells.starts, cells.sizes, wanted, nprobe, beyond
+    )
 
 
 def nearest_cells(rows: NDArray[np.int8], centres: NDArray[np.int8]) -> NDArray[np.int32]:
