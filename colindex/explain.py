@@ -238,8 +238,8 @@ def _ranks(case: Case, centroids: NDArray[np.uint32]) -> list[int]:
 
 def _meeting(token: NDArray[np.float32], probes: ProbeTable, held: NDArray[np.bool_], rank: int) -> int:
     """Probes that meet one of some centroids, the best of which has this rank: few probes do not look at all centroids."""
-    while rank < probes.count and not held[kernels.top_centroids(token, probes, rank)[0]].any():
-        rank = min(2 * rank, probes.count)
+    while rank < probes.searched and not held[kernels.top_centroids(token, probes, rank)[0]].any():
+        rank = min(2 * rank, probes.searched)
     return rank
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from colindex import cells as cells_module
 from colindex.cells import FEW, in_cells
+from colindex.kernels import chosen
 from colindex.kernels.reference.probe import scored
 from colindex.kernels.tables import CellTable, ProbeTable, probe_table
 from tests.kernels.bodies import Body, each_body, each_native
@@ -54,7 +54,7 @@ def test_every_centroid_stands_at_one_place_with_its_own_values() -> None:
     assert sorted(cells.numbers) == list(range(COUNT))
     assert (cells.sizes > 0).all()
     assert cells.starts.tolist() == [0, *np.cumsum(cells.sizes)[:-1].tolist()]
-    assert cells.sizes.sum() == COUNT == probes.count
+    assert cells.sizes.sum() == COUNT == probes.searched
     alone = probe_table(centroids, spreads)
     assert np.array_equal(probes.rows(), alone.rows()[cells.numbers])
     assert np.array_equal(probes.steps, alone.steps[cells.numbers])
@@ -97,7 +97,7 @@ def test_the_room_of_cells_counts() -> None:
 @each_body
 def test_any_body_finds_the_same_cells(body: Body, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = table()
-    monkeypatch.setattr(cells_module.kernels, "nearest_cells", body.nearest_cells)
+    monkeypatch.setattr(chosen, "nearest_cells", body.nearest_cells)
     found = table()
     for mine, its in ((found, expected), (cells_of(found).centres, cells_of(expected).centres)):
         assert [mine.values.tobytes(), mine.spreads.tobytes()] == [its.values.tobytes(), its.spreads.tobytes()]
@@ -171,7 +171,7 @@ def test_each_instruction_set_finds_what_the_reference_does(body: Body, tokens: 
 def test_the_first_centroids_are_searched_alone(body: Body, known: int, nprobe: int) -> None:
     probes, query = table(), queries()[:6]
     first = probes.first(known)
-    assert first.count == known
+    assert first.searched == known
     ids, scores = body.top_centroids(query, first, nprobe)
     assert ids.shape == (6, min(nprobe, known))
     assert ids.max() < known

@@ -170,7 +170,7 @@ def test_the_probes_that_are_named_meet_the_document_where_cells_leave_centroids
         query, snapshot = other.encode_query("amber basin"), other._open.snapshot
         probes, projected = snapshot.codebook.probes, snapshot.codebook.project(query)
         assert probes.cells is not None
-        assert scored(probes, NARROW.nprobe) < probes.count
+        assert scored(probes, NARROW.nprobe) < probes.searched
         for number in range(0, 1500, 50):
             held = set(fetch(snapshot, np.array([number])).centroids(0).tolist())
             for reach in other.explain_missing(query, f"doc-{number}", 3, params=NARROW).reach:

@@ -58,7 +58,7 @@ class ProbeTable(NamedTuple):
     cells: CellTable | None = None
 
     @property
-    def count(self) -> int:
+    def searched(self) -> int:
         """Centroids that it searches."""
         return len(self.steps) if self.cells is None else self.cells.known
 
@@ -70,7 +70,7 @@ class ProbeTable(NamedTuple):
 
     def first(self, count: int) -> ProbeTable:
         """The first so many centroids alone."""
-        if count == self.count:
+        if count == self.searched:
             return self
         if self.cells is not None:
             return self._replace(cells=self.cells.first(count))

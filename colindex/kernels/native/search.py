@@ -34,17 +34,18 @@ def top_centroids(
     width, cells = 4 * table.values.shape[1], table.cells
     _check(_fits(table, width) and width <= _MOST_DIMS, "table")
     _check(query.ndim == 2 and query.shape[1] <= width and nprobe >= 1, "query or nprobe")
-    query = np.ascontiguousarray(query, np.float32)
-    own, beyond = (table.values, table.steps, table.spreads), float(BEYOND)
+    query, beyond = np.ascontiguousarray(query, np.float32), float(BEYOND)
+    own = (query, table.values, table.steps, table.spreads)
     if cells is None:
-        return _native.top_centroids(query, *own, None, table.count, nprobe, beyond)
+        return _native.top_centroids(*own, None, table.searched, nprobe, beyond)
     fits = len(cells.starts) == len(cells.sizes) == len(cells.centres.steps) and len(cells.numbers) == len(table.steps)
     _check(fits and _fits(cells.centres, width) and cells.known <= len(table.steps), "cells")
     wanted = scored(table, nprobe)
-    if wanted >= table.count:
-        return _native.top_centroids(query, *own, cells.numbers, cells.known, nprobe, beyond)
-    centres = (cells.centres.values, cells.centres.steps, cells.centres.spreads, cells.starts, cells.sizes)
-    return _native.top_centroids_of_cells(query, *own, cells.numbers, cells.known, *centres, wanted, nprobe, beyond)
+    if wanted >= table.searched:
+        return _native.top_centroids(*own, cells.numbers, cells.known, nprobe, beyond)
+    centres, steps, spreads, _ = cells.centres
+    of_cells = (cells.numbers, cells.known, centres, steps, spreads, cells.starts, cells.sizes)
+    return _native.top_centroids_of_cells(*own, *of_cells, wanted, nprobe, beyond)
 
 
 def nearest_cells(rows: NDArray[np.int8], centres: NDArray[np.int8]) -> NDArray[np.int32]:

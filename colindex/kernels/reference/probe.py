@@ -1,7 +1,7 @@
 """Which centroids are near a query token?
 
 1. *Cells*, where the table has them: multiply the tokens with the centres, and take for each token the best cells that hold
-   16 centroids for each that is wanted, and 1/32 of all besides. Where that would be more than a quarter of all, or there are no
+   12 centroids for each that is wanted, and 1/16 of all besides. Where that would be more than a quarter of all, or there are no
    cells, take every centroid.
 2. *Blocks*: centroids are multiplied 16 places at a time; a block belongs to a token if one of its cells reaches into it.
 3. *Multiply* 32 query tokens at a time with the centroids, so that memory is bounded for queries of any length.
@@ -23,8 +23,8 @@ __all__ = ["BEYOND", "best", "scored", "top_centroids"]
 _QUERY_TOKENS = 32
 BEYOND = np.float32(0.3)
 """What a centroid's spread adds to its score, in lengths of the query token."""
-_SCORED_EACH = 16
-_SCORED_SHARE = 32
+_SCORED_EACH = 12
+_SCORED_SHARE = 16
 _MOST_SHARE = 4
 
 
@@ -41,7 +41,7 @@ def top_centroids(
     Returns:
         ids int32 [q, n] and scores float32 [q, n], n = min(nprobe, K), in falling score, ties by lower id.
     """
-    kept = min(nprobe, table.count)
+    kept = min(nprobe, table.searched)
     ids = np.empty((len(query), kept), np.int32)
     scores = np.empty((len(query), kept), np.float32)
     for start in range(0, len(query), _QUERY_TOKENS):
@@ -57,7 +57,7 @@ def top_centroids(
 
 def scored(table: ProbeTable, nprobe: int) -> int:
     """Centroids that are scored for each token, at least, so that the `nprobe` best are most likely among them."""
-    count = table.count
+    count = table.searched
     wanted = _SCORED_EACH * nprobe + count // _SCORED_SHARE
     return count if table.cells is None or wanted > count // _MOST_SHARE else wanted
 
