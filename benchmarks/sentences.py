@@ -176,7 +176,8 @@ def by_bm25(
     pairs: Sequence[Pair], texts: Mapping[str, str], documents: Mapping[str, Document], spans: Mapping[str, Spans]
 ) -> list[list[int]]:
     """The same by BM25."""
-    firsts, said = {}, []
+    firsts: dict[str, int] = {}
+    said: list[str] = []
     for id_, document in documents.items():
         firsts[id_] = len(said)
         said += [document.content[start:stop] for start, stop in spans[id_]]
