@@ -4,8 +4,9 @@
 2. *Sample* and *train* as a build does.
    - Of texts, where the encoder is at hand, the texts: the index becomes the one that a build of its documents would make.
    - Otherwise the stored vectors, decoded (`Decoded`). They are in the stored space already, so the projection is kept. What
-     the old codes lost stays lost, and coding again loses about as much once more: next to nothing at 8 bits, a tenth of the
-     recall of random vectors at 2. Better become the candidates that searching finds, and the records of what comes after.
+     the old codes lost stays lost, and coding again loses about as much once more: next to nothing at 8 bits, 1 to 3 points of
+     the exact top 10 at 2 (docs/LOG.md), a tenth of that of random vectors. Better become the candidates that searching
+     finds, and the records of what comes after.
 3. *Encode* everything into new segments.
 4. *Commit* codebook and segments in one transaction. Drift is measured from here on.
 
