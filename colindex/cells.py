@@ -46,10 +46,10 @@ def in_cells(centroids: NDArray[np.floating], spreads: NDArray[np.float32]) -> P
 def _wholes(centroids: NDArray[np.floating]) -> tuple[NDArray[np.int8], float]:
     """Centroids in whole steps, int8 [K, dim], and the step."""
     largest = max(float(np.abs(centroids[rows]).max(initial=0)) for rows in parts(len(centroids)))
-    step = largest / _BYTE if largest > 0 else 1.0
+    step = float(np.float32(largest / _BYTE)) or 1.0
     wholes = np.empty(centroids.shape, np.int8)
     for rows in parts(len(centroids)):
-        wholes[rows] = np.clip(np.rint(centroids[rows].astype(np.float64) / step), -_BYTE, _BYTE)
+        wholes[rows] = np.clip(np.rint(centroids[rows].astype(np.float32) / np.float32(step)), -_BYTE, _BYTE)
     return wholes, step
 
 
