@@ -8,7 +8,7 @@
 
 All in whole numbers of 8 bits, in one step for all values: sums are exact, so that every machine finds the same cells, with any
 instruction set. Fewer centroids than `FEW` have no cells: probing scores them all in less time than it would take to choose.
-Choices measured in docs/LOG.md: more rounds of means find a hundredth more of the best centroids, and take as long as this.
+Another round of means finds .004 more of the best centroids, and takes as long again (docs/LOG.md).
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def in_cells(centroids: NDArray[np.floating], spreads: NDArray[np.float32]) -> P
 def _wholes(centroids: NDArray[np.floating]) -> tuple[NDArray[np.int8], float]:
     """Centroids in whole steps, int8 [K, dim], and the step."""
     largest = max(float(np.abs(centroids[rows]).max(initial=0)) for rows in parts(len(centroids)))
-    step = largest / _BYTE if largest > 0 else 1.0
+    step = float(np.float32(largest / _BYTE)) or 1.0
     wholes = np.empty(centroids.shape, np.int8)
     for rows in parts(len(centroids)):
-        wholes[rows] = np.clip(np.rint(centroids[rows].astype(np.float64) / step), -_BYTE, _BYTE)
+        wholes[rows] = np.clip(np.rint(centroids[rows].astype(np.float32) / np.float32(step)), -_BYTE, _BYTE)
     return wholes, step
 
 

@@ -59,18 +59,19 @@ class Probe {
         constexpr bool is_whole = std::is_same_v<Value, std::int8_t>;
         float largest = is_whole ? 127.0f : 0.0f;
         for (int at = 0; !is_whole && at < dim; ++at) largest = std::max(largest, std::fabs(static_cast<float>(row[at])));
-        spread_scales_[token] = finite(length_of(row, dim)) * beyond;
+        spread_scales_[token] = is_whole ? 0.0f : finite(length_of(row, dim)) * beyond;
         scales_[token] = largest / 127;
         const double factor = largest > 0 ? 127.0 / largest : 0;
+        std::int8_t wholes[kMaxWidth] = {};
+        for (int at = 0; at < dim; ++at) wholes[at] = static_cast<std::int8_t>(is_whole ? static_cast<std::int32_t>(row[at]) : whole(row[at] * factor));
+        std::int32_t sum = 0;
+        for (int at = 0; at < dim; ++at) sum += wholes[at];
+        starts_[token] = -128 * sum;
         std::size_t word = static_cast<std::size_t>(first) * width + 4 * static_cast<std::size_t>(token - first);
-        for (int quad = 0; quad < dim; quad += 4, word += 4 * static_cast<std::size_t>(end - first)) {
-            std::int32_t wholes[4] = {};
-            for (int at = quad; at < std::min(quad + 4, dim); ++at) wholes[at - quad] = whole(row[at] * factor);
-            for (int at = 0; at < 4; ++at) {
-                quads_[word + at] = static_cast<std::int8_t>(wholes[at]);
-                pairs_[word + at % 2 * 2 + at / 2] = static_cast<std::int16_t>(wholes[at]);
-                starts_[token] -= 128 * wholes[at];
-            }
+        for (const std::int8_t* quad = wholes; quad < wholes + width; quad += 4, word += 4 * static_cast<std::size_t>(end - first)) {
+            const std::int16_t pairs[4] = {quad[0], quad[2], quad[1], quad[3]};
+            std::memcpy(&quads_[word], quad, 4 * sizeof *quad);
+            std::memcpy(&pairs_[word], pairs, sizeof pairs);
         }
     }
 
