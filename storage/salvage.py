@@ -26,7 +26,7 @@ from colindex.storage.errors import CorruptIndexError
 from colindex.storage.plain import CRC_BYTES
 from colindex.storage.scanning import inspection_columns
 from colindex.storage.segments import SegmentInfo, segment_path
-from colindex.storage.shards import CHUNK_ROWS, ShardFile
+from colindex.storage.shards import CHUNK_ROWS, ShardFile, few_rows_bytes
 
 __all__ = ["Salvage"]
 
@@ -99,6 +99,9 @@ class Salvage:
         """Where the shards end is known from their lengths in the manifest: rows, and 16 bytes a chunk of a full shard."""
         chunk_bytes, chunks = CHUNK_ROWS * self.info.record_bytes, -(-self.info.tokens // CHUNK_ROWS)
         names = sorted((name for name in self.info.files if name.startswith("records/c/")), key=_shard_number)
+        few = few_rows_bytes(self.info.tokens, self.info.record_bytes)
+        if len(names) == chunks == 1 and self.info.files[names[0]].bytes == few:
+            chunk_bytes = -(-self.info.tokens * self.info.record_bytes // BLOCK_BYTES) * BLOCK_BYTES
         full = chunks if len(names) < 2 else (self.info.files[names[0]].bytes - CRC_BYTES) // (chunk_bytes + 16)
         found = []
         for number, name in enumerate(names):

@@ -5,7 +5,8 @@
    (each is an open file while the index is searched).
 2. Its file is its inner chunks one after the other, uncompressed, so row `i` of the shard lies at byte
    `i * record_bytes`. The last chunk of the last shard is filled up with zero bytes; chunks wholly after the last
-   row are left out.
+   row are left out. Fewer than 4096 rows in all are one inner chunk and a shard of just these rows, with zero bytes behind it up
+   to the end of a block: a segment of one document is not as long as one of thousands.
 3. Then comes the index: for each inner chunk of a full shard, its offset and its length, two little-endian uint64
    (both 2^64 - 1 for a chunk left out), and 4 bytes of CRC-32C of that, little-endian.
 4. So the whole index is known from the number of chunks. A reader compares it byte for byte once, at open, and from
@@ -29,7 +30,7 @@ from colindex.storage.checksums import BLOCK_BYTES, FileSum, block_checksums, cr
 from colindex.storage.directory import NewFile, corrupt, read_exactly, write_new_file
 from colindex.storage.plain import read_json
 
-__all__ = ["CHUNK_ROWS", "RecordWriter", "ShardFile", "find_shards", "shard_rows"]
+__all__ = ["CHUNK_ROWS", "RecordWriter", "ShardFile", "few_rows_bytes", "find_shards", "shard_rows"]
 
 CHUNK_ROWS = 4096
 _SHARD_BYTES = 64 << 20
@@ -79,13 +80,17 @@ class RecordWriter:
 
     def finish(self) -> tuple[dict[str, FileSum], NDArray[np.uint32]]:
         """End the array: the sums of its files and the checksum of each block. Not durable before `fsync_tree`."""
+        chunk_rows = CHUNK_ROWS
+        if 0 < self._rows < CHUNK_ROWS:
+            chunk_rows, self._chunks_per_shard = self._rows, 1
+            self._chunk_bytes = self._rows * self._record_bytes
         if self._pending:
-            self._pending += bytes(self._chunk_bytes - len(self._pending))
+            self._pending += bytes(_whole_blocks(self._chunk_bytes) - len(self._pending))
             self._write_chunk()
         if self._file is not None:
             self._end_shard(self._file)
-        full = self._chunks_per_shard * CHUNK_ROWS
-        metadata = records_metadata(self._rows, self._record_bytes, CHUNK_ROWS, full)
+        full = self._chunks_per_shard * chunk_rows
+        metadata = records_metadata(self._rows, self._record_bytes, chunk_rows, full)
         self._sums[METADATA] = write_new_file(self._folder / METADATA, metadata)
         return self._sums, np.concatenate([np.empty(0, np.uint32), *self._block_checksums])
 
@@ -117,35 +122,47 @@ def find_shards(folder: Path, rows: int, record_bytes: int, metadata_sum: FileSu
     Raises:
         CorruptIndexError: `zarr.json` or a shard is missing or damaged, or of another shape than the manifest says.
     """
-    full = _stored_shard_rows(folder / METADATA, rows, record_bytes, metadata_sum)
+    full, chunk_rows = _stored_rows(folder / METADATA, rows, record_bytes, metadata_sum)
     return tuple(
-        _checked_shard(folder / _shard_name(number), min(full, rows - start), full, record_bytes)
+        _checked_shard(folder / _shard_name(number), min(full, rows - start), full, chunk_rows, record_bytes)
         for number, start in enumerate(range(0, rows, full))
     )
 
 
-def _checked_shard(path: Path, rows: int, full: int, record_bytes: int) -> ShardFile:
-    chunk_bytes = CHUNK_ROWS * record_bytes
-    chunks = -(-rows // CHUNK_ROWS)
-    expected = _index(chunks, full // CHUNK_ROWS, chunk_bytes)
-    size = chunks * chunk_bytes
+def _checked_shard(path: Path, rows: int, full: int, chunk_rows: int, record_bytes: int) -> ShardFile:
+    chunk_bytes = chunk_rows * record_bytes
+    chunks = -(-rows // chunk_rows)
+    expected = _index(chunks, full // chunk_rows, chunk_bytes)
+    size = _whole_blocks(chunks * chunk_bytes)
     if read_exactly(path, size, len(expected)) != expected:
         raise corrupt(path, f"an index of {chunks} consecutive chunks at byte {size:,}", "other bytes")
     return ShardFile(path, size // BLOCK_BYTES, size)
 
 
-def _stored_shard_rows(path: Path, rows: int, record_bytes: int, sum_: FileSum) -> int:
-    """Rows of a full shard as `zarr.json` says; everything else in it has to be what this module writes."""
+def few_rows_bytes(rows: int, record_bytes: int) -> int:
+    """Length of the only file of fewer rows than 4096: they, what fills the last block, and the index."""
+    return _whole_blocks(rows * record_bytes) + len(_index(1, 1, rows * record_bytes))
+
+
+def _whole_blocks(size: int) -> int:
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
+
+
+def _stored_rows(path: Path, rows: int, record_bytes: int, sum_: FileSum) -> tuple[int, int]:
+    """Rows of a full shard and of an inner chunk as `zarr.json` says; both have to be what this module writes, or once wrote."""
     metadata = read_json(path, sum_)
     try:
         shape, full = metadata["shape"], int(metadata["chunk_grid"]["configuration"]["chunk_shape"][0])
         inner = metadata["codecs"][0]["configuration"]["chunk_shape"]
+        chunk_rows = rows if full == rows < CHUNK_ROWS else CHUNK_ROWS
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise corrupt(path, "a sharded array of records", f"something else ({error!r})") from error
-    expected: Sequence[object] = [[rows, record_bytes], [CHUNK_ROWS, record_bytes], 0]
-    if (got := [shape, inner, full % CHUNK_ROWS]) != expected or full <= 0:
-        raise corrupt(path, f"shape, inner chunk and remainder {expected}", got)
-    return full
+    expected: Sequence[object] = [[rows, record_bytes], [chunk_rows, record_bytes], 0]
+    if full <= 0 or (got := [shape, inner, full % chunk_rows]) != expected:
+        raise corrupt(
+            path, f"shape, inner chunk and remainder {expected}", got if full > 0 else f"shards of {full} rows"
+        )
+    return full, chunk_rows
 
 
 @functools.lru_cache(maxsize=64)

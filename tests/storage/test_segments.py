@@ -15,12 +15,16 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from zarr.errors import ZarrUserWarning
 
 from colindex.storage import shards
 from colindex.storage.checksums import BLOCK_BYTES, block_checksums, file_sum
+from colindex.storage.directory import remove_tree
 from colindex.storage.entries import MAX_ID_BYTES, encode_id
 from colindex.storage.errors import CorruptIndexError, InvalidIdError, StorageError
+from colindex.storage.plain import below, write_plain
+from colindex.storage.salvage import Salvage
 from colindex.storage.segment_writer import SegmentWriter
 from colindex.storage.segments import MAX_DOCUMENTS, SegmentInfo, SegmentReader, segment_path
 from tests.storage.samples import CENTROIDS, RECORD_BYTES, Batch, batch, write_segment
@@ -102,24 +106,29 @@ def test_records_fill_shards_in_order(tmp_path: Path, monkeypatch: pytest.Monkey
     check_segment(tmp_path, info, parts)
 
 
-@pytest.mark.parametrize("rows", [1, 4095, 4096, 4097, 8192, 8193])
-def test_a_shard_is_what_zarr_itself_would_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    monkeypatch.setattr(shards, "_SHARD_BYTES", 2 * 4096 * RECORD_BYTES)
-    part = batch([rows])
-    write_segment(tmp_path, "000001", part)
-    ours = segment_path(tmp_path, "000001") / "records"
+def by_zarr(path: Path, records: NDArray[np.uint8], chunk_rows: int, rows_of_shard: int) -> None:
+    """Records as zarr itself writes them."""
     theirs = zarr.create_array(
-        tmp_path / "theirs",
-        shape=part.records.shape,
+        path,
+        shape=records.shape,
         dtype="uint8",
-        chunks=(4096, RECORD_BYTES),
-        shards=(8192, RECORD_BYTES),
+        chunks=(chunk_rows, RECORD_BYTES),
+        shards=(rows_of_shard, RECORD_BYTES),
         compressors=None,
         filters=None,
         fill_value=0,
         config={"write_empty_chunks": True},
     )
-    theirs[:] = part.records
+    theirs[:] = records
+
+
+@pytest.mark.parametrize("rows", [4096, 4097, 8192, 8193])
+def test_a_shard_is_what_zarr_itself_would_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr(shards, "_SHARD_BYTES", 2 * 4096 * RECORD_BYTES)
+    part = batch([rows])
+    write_segment(tmp_path, "000001", part)
+    ours = segment_path(tmp_path, "000001") / "records"
+    by_zarr(tmp_path / "theirs", part.records, 4096, 8192)
     files = sorted(file.relative_to(ours) for file in ours.rglob("*") if file.is_file())
     assert files == sorted(f.relative_to(tmp_path / "theirs") for f in (tmp_path / "theirs").rglob("*") if f.is_file())
     for file in files:
@@ -147,6 +156,43 @@ def test_any_zarr_opens_all_of_it(tmp_path: Path, info: SegmentInfo) -> None:
     assert names >= expected.keys() | {"ids/bytes", "ids/offsets", "documents/bytes", "documents/offsets"}
 
 
+@pytest.mark.parametrize(
+    "rows", [1, 341, 342, 1024, 4095]
+)  # 341 rows of 12 bytes end 4 bytes before the first block does
+def test_few_rows_take_few_blocks(tmp_path: Path, rows: int) -> None:
+    part = batch([rows])
+    info = write_segment(tmp_path, "000001", part)
+    check_segment(tmp_path, info, [part])
+    folder = segment_path(tmp_path, "000001") / "records"
+    by_zarr(tmp_path / "theirs", part.records, rows, rows)
+    ours, theirs = (folder / "c/0/0").read_bytes(), (tmp_path / "theirs/c/0/0").read_bytes()
+    padding = bytes(-rows * RECORD_BYTES % BLOCK_BYTES)
+    assert ours == theirs[:-20] + padding + theirs[-20:]  # 20: the index
+    assert (folder / "zarr.json").read_bytes() == (tmp_path / "theirs/zarr.json").read_bytes()
+    assert zarr.open_array(folder, mode="r")[:].tolist() == part.records.tolist()
+
+
+def test_few_rows_in_a_chunk_of_4096_are_read_too(tmp_path: Path) -> None:
+    part = batch(LENGTHS)
+    info = write_segment(tmp_path, "000001", part)
+    folder = segment_path(tmp_path, "000001")
+    remove_tree(folder / "records")
+    full = shards.shard_rows(RECORD_BYTES)
+    by_zarr(folder / "records", part.records, 4096, full)
+    stored = np.zeros(4096 * RECORD_BYTES, np.uint8)
+    stored[: part.records.size] = part.records.reshape(-1)
+    remove_tree(folder / "block_checksums")
+    sums = below("block_checksums", write_plain(folder / "block_checksums", block_checksums(stored.data)))
+    files = info.files | sums | {name: file_sum(folder / name) for name in ("records/zarr.json", "records/c/0/0")}
+    check_segment(tmp_path, replace(info, files=files), [part])
+    (shard,) = Salvage(tmp_path, replace(info, files=files), [], {0: "a"}).shards
+    assert shard.blocks == RECORD_BYTES
+
+
+def test_what_is_salvaged_of_few_rows_ends_where_they_do(tmp_path: Path, info: SegmentInfo) -> None:
+    assert Salvage(tmp_path, info, [], {0: "a"}).shards == SegmentReader(tmp_path, info).shards
+
+
 def test_full_shards_are_about_64_mib_of_whole_blocks() -> None:
     for record_bytes in (5, 20, 36, 37, 38, 68, 70, 515, 9001):
         size = shards.shard_rows(record_bytes) * record_bytes
@@ -157,7 +203,7 @@ def test_full_shards_are_about_64_mib_of_whole_blocks() -> None:
 def test_blocks_have_their_checksums_padding_included(tmp_path: Path, info: SegmentInfo) -> None:
     reader = SegmentReader(tmp_path, info)
     (shard,) = reader.shards
-    assert shard.data_bytes == shard.blocks * BLOCK_BYTES == 4096 * RECORD_BYTES
+    assert shard.data_bytes == shard.blocks * BLOCK_BYTES == BLOCK_BYTES  # 33 rows
     assert reader.block_checksums.tolist() == block_checksums(stored_records(reader)).tolist()
 
 
@@ -194,7 +240,7 @@ def test_what_is_resident_is_counted(tmp_path: Path, info: SegmentInfo) -> None:
         "offsets": 6 * 4,
         "postings": 2 * len(reader.postings),
         "postings_offsets": 4 * (CENTROIDS + 1),
-        "block_checksums": 4 * RECORD_BYTES,
+        "block_checksums": 4,
         "filters": 8,  # conditions, of a byte each
     }
     assert not reader.postings.flags.writeable
