@@ -319,7 +319,7 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
 def main(vectors: tuple[Path, ...], scratch: Path, query_count: int, checked: int, output: Path) -> None:
     """Measure filters on some collections."""
     scratch.mkdir(parents=True, exist_ok=True)
-    console, found = Console(width=150), []
+    console, found = Console(width=180), []
     for each in vectors:
         found.append(collection(each, scratch, query_count, checked))
         show(console, found[-1])
