@@ -48,6 +48,8 @@ RESULTS = Path(__file__).parent / "results"
 Metadata = Mapping[str, Any]
 Queries = Sequence[NDArray[np.float32]]
 Answers = list[list[tuple[str, float]]]
+Times = tuple[float, float, float]
+"""p50 and p95 of some searches in milliseconds, and the p50 of the processor's time, which a busy machine changes less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,7 @@ def _pairs(answers: Sequence[Sequence[Any]]) -> Answers:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One filter on one collection; times are p50 and p95 of a default search in milliseconds."""
+    """One filter on one collection; times are those of default searches."""
 
     filter: str
     where: str | None
@@ -190,11 +192,11 @@ class Row:
     """The same where every record is scored."""
     refined: float
     """Documents that a default search scored, on average."""
-    kept_ms: tuple[float, float]
+    kept_ms: Times
     """With a condition that the index has met; of searching without a filter, without one."""
-    new_ms: tuple[float, float] | None = None
+    new_ms: Times | None = None
     """With a condition that it has not."""
-    ids_ms: tuple[float, float] | None = None
+    ids_ms: Times | None = None
     """With the same documents as `ids=`."""
 
 
@@ -224,7 +226,7 @@ def _row(
     allowed: set[str],
     ranked: Answers,
     tops: Sequence[Sequence[str]],
-    times: Mapping[str, tuple[float, float]],
+    times: Mapping[str, Times],
 ) -> Row:
     answers = [index.search_vectors_with_stats(query, K, params=DEFAULT, where=chosen.where) for query in queries]
     exact = index.search_vectors_batch(queries, K, params=EXACT, where=chosen.where)
@@ -246,9 +248,9 @@ def _row(
     )
 
 
-def timed(index: Index, queries: Queries, allowed: Mapping[str, set[str]]) -> dict[str, tuple[float, float]]:
-    """p50 and p95 of all ways to ask, which take turns. Each asks twice; the second, with what it reads in the cache, counts."""
-    spent: dict[str, list[float]] = {}
+def timed(index: Index, queries: Queries, allowed: Mapping[str, set[str]]) -> dict[str, Times]:
+    """Times of all ways to ask, which take turns. Each asks twice; the second, with what it reads in the cache, counts."""
+    spent: dict[str, list[tuple[float, float]]] = {}
     for number, query in enumerate(queries):
         ways: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {UNFILTERED.name: ({}, {})}
         for each in FILTERS:
@@ -258,10 +260,14 @@ def timed(index: Index, queries: Queries, allowed: Mapping[str, set[str]]) -> di
             ways[f"{each.name}, ids"] = (listed, listed)
         for name, (first, second) in ways.items():
             index.search_vectors(query, K, params=DEFAULT, **first)
-            start = time.perf_counter()
+            start, worked = time.perf_counter(), time.process_time()
             index.search_vectors(query, K, params=DEFAULT, **second)
-            spent.setdefault(name, []).append(1000 * (time.perf_counter() - start))
-    return {name: (float(np.median(each)), float(np.percentile(each, 95))) for name, each in spent.items()}
+            spent.setdefault(name, []).append((time.perf_counter() - start, time.process_time() - worked))
+    times = {}
+    for name, each in spent.items():
+        walls, works = 1000 * np.array(each).T
+        times[name] = (float(np.median(walls)), float(np.percentile(walls, 95)), float(np.median(works)))
+    return times
 
 
 # ---- what comes out
@@ -289,14 +295,16 @@ def collection(vectors: Path, scratch: Path, query_count: int, checked: int) -> 
 
 def show(console: Console, found: Mapping[str, Any]) -> None:
     """A table of one collection."""
-    title = "{name}: {documents:,} documents, {tokens:,} vectors, {queries:,} queries; ms are p50 / p95".format(**found)
+    sizes = f"{found['documents']:,} documents, {found['tokens']:,} vectors, {found['queries']:,} queries"
+    title = f"{found['name']}: {sizes}; ms are p50, p95 (p50 of the processor's)"
     columns = ("filter", "documents", "exact answers that differ", "recall", "... every record scored", "refined")
     table = Table(*columns, "ms", "ms, new condition", "ms, ids=", title=title)
     for row in found["rows"]:
         differs = f"{row['differing']} of {row['checked']}"
         recalls = ["" if share is None else f"{share:.4f}" for share in (row["recall"], row["recall_exact"])]
         spent = [
-            "" if ms is None else f"{ms[0]:.2f} / {ms[1]:.2f}" for ms in (row["kept_ms"], row["new_ms"], row["ids_ms"])
+            "" if ms is None else "{:.2f}, {:.2f} ({:.2f})".format(*ms)
+            for ms in (row["kept_ms"], row["new_ms"], row["ids_ms"])
         ]
         table.add_row(row["filter"], f"{row['documents']:,}", differs, *recalls, f"{row['refined']:.0f}", *spent)
     console.print(table)
@@ -311,7 +319,7 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
 def main(vectors: tuple[Path, ...], scratch: Path, query_count: int, checked: int, output: Path) -> None:
     """Measure filters on some collections."""
     scratch.mkdir(parents=True, exist_ok=True)
-    console, found = Console(width=150), []
+    console, found = Console(width=180), []
     for each in vectors:
         found.append(collection(each, scratch, query_count, checked))
         show(console, found[-1])
