@@ -264,8 +264,8 @@ def timed(index: Index, queries: Queries, allowed: Mapping[str, set[str]]) -> di
             index.search_vectors(query, K, params=DEFAULT, **second)
             spent.setdefault(name, []).append((time.perf_counter() - start, time.process_time() - worked))
     times = {}
-    for name, each in spent.items():
-        walls, works = 1000 * np.array(each).T
+    for name, of_way in spent.items():
+        walls, works = 1000 * np.array(of_way).T
         times[name] = (float(np.median(walls)), float(np.percentile(walls, 95)), float(np.median(works)))
     return times
 

@@ -22,6 +22,9 @@ from tests.words import batches
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = sorted(set(chosen.__all__) - {"BODY", "MISSING"})
 
+_ROUNDING = 0.02
+"""Of a score of up to 40 query tokens: 8 bits, some 1e-3 a token."""
+
 HIDDEN = """
 import sys
 sys.modules["colindex.kernels.native._native"] = None
@@ -82,9 +85,9 @@ def index_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_without_native_kernels_a_search_gives_the_same_answers(index_path: Path) -> None:
     for found, expected in zip(json.loads(_python(ANSWERS, index_path)), answers(index_path), strict=True):
-        assert [id_ for id_, _ in found] == [id_ for id_, _ in expected]
-        # 16 bits: some 1e-4 a token
-        np.testing.assert_allclose([score for _, score in found], [score for _, score in expected], atol=4e-3)
+        np.testing.assert_allclose([score for _, score in found], [score for _, score in expected], atol=_ROUNDING)
+        above = expected[-1][1] + 2 * _ROUNDING  # nearer to the last one another document may come in
+        assert {id_ for id_, score in expected if score > above} <= {id_ for id_, _ in found}
 
 
 def test_without_native_kernels_a_build_writes_the_same_bytes(index_path: Path, tmp_path: Path) -> None:
