@@ -41,8 +41,8 @@ from rich.table import Table
 from colindex import BuildParams, Document, Encoder, Index
 from colindex.corpus import read_corpus
 from colindex.evaluate import read_queries
+from colindex.params import Window
 from colindex.sentences import sentences
-from colindex.windows import Window
 
 Spans = list[tuple[int, int]]
 EVIDENCE = Path(__file__).parent / "data" / "scifact-evidence.tsv"

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from colindex import Encoder, TokenBatch
 from colindex.corpus import read_corpus
 from colindex.evaluate import read_queries
-from colindex.windows import Window
+from colindex.params import Window
 
 __all__ = ["Vectors", "load"]
 

@@ -17,8 +17,7 @@ import click
 from colindex.cli.options import ARGUMENTS, DEFAULT_ENCODER, gathered, memory_option, quiet_option
 from colindex.cli.output import counted, note, tell_skipped
 from colindex.cli.progress import shown
-from colindex.params import BuildParams
-from colindex.windows import Window
+from colindex.params import BuildParams, Window
 
 if TYPE_CHECKING:
     from colindex.build import BuildReport

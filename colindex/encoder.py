@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 from colindex.checkpoints import Checkpoint, load_checkpoint
 from colindex.errors import ParameterError
 from colindex.fingerprint import JSON, fingerprint_difference, fingerprint_of
+from colindex.params import Window
 from colindex.types import Document, TokenBatch
-from colindex.windows import Window, checked_window, cut, moved
+from colindex.windows import checked_window, cut, moved
 
 __all__ = ["Encoder", "fingerprint_difference"]
 

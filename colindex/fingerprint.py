@@ -23,7 +23,7 @@ import numpy as np
 import xxhash
 
 from colindex.checkpoints import Checkpoint
-from colindex.windows import Window
+from colindex.params import Window
 
 __all__ = ["JSON", "fingerprint_difference", "fingerprint_of"]
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from colindex.errors import ParameterError, QueryError
 
-__all__ = ["BuildParams", "SearchParams", "checked_k", "parse_bytes"]
+__all__ = ["BuildParams", "SearchParams", "Window", "checked_k", "parse_bytes"]
+
+Window = Literal["document", "sentence"]
+"""What an encoder sees at once: a document, or each of its sentences alone (`colindex.windows`)."""
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}

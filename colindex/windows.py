@@ -16,18 +16,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from colindex.errors import ParameterError
+from colindex.params import Window
 from colindex.sentences import sentences
 from colindex.types import Document
 
-__all__ = ["Cut", "Window", "checked_window", "cut", "moved"]
+__all__ = ["Cut", "checked_window", "cut", "moved"]
 
-Window = Literal["document", "sentence"]
 Part = TypeVar("Part")
 
 

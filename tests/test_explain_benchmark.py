@@ -58,9 +58,9 @@ def _poor_settings(found: Explanation) -> Explanation:
     return found if found.would_refine is None else replace(found, would_refine=found.params)
 
 
-def _other_probes(found: Explanation) -> Explanation:
+def _fewer_probes(found: Explanation) -> Explanation:
     first = found.reach[0]
-    return replace(found, reach=(Reach(0, first.text, first.similarity, first.nprobe + 1), *found.reach[1:]))
+    return replace(found, reach=(Reach(0, first.text, first.similarity, first.nprobe - 1), *found.reach[1:]))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def _other_probes(found: Explanation) -> Explanation:
         (lambda found: replace(found, would_refine=SearchParams()), "named where it was refined"),
         (_poor_advice, "not returned with the settings"),
         (_poor_settings, "not refined with the settings"),
-        (_other_probes, "meet it with other probes"),
+        (_fewer_probes, "meet it with more probes"),
     ],
 )
 def test_wrong_ones_are_told(
