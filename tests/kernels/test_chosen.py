@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KERNELS = sorted(set(chosen.__all__) - {"BODY", "MISSING"})
 
 _ROUNDING = 0.06
-"""Of a score of 40 query tokens, at most: 8 bits are some 3e-3 a token at 16 dims, where a value is four times what it is at 128."""
+"""Of a score of 40 query tokens, at most: in 8 bits, some 3e-3 a token at 16 dims, where values are large."""
 
 HIDDEN = """
 import sys
