@@ -15,8 +15,8 @@ held against one truth, exact float32 MaxSim. Documents come in random order (`b
 4. *whole*: built at once on all documents of a step. That is also what retraining gives where the vectors can be made again.
    At the first size it is the expanding index itself.
 
-At each size: recall of the exact top 10 by the default search, and by one that scores every record (the codec's part);
-the postings that a query walks; the drift that the index reports of itself.
+At each size: recall of the exact top 10 by the default search, of those of them that the build held, and by a search that
+scores every record (the codec's part); the postings that a query walks; the drift that the index reports of itself.
 
 Disk: the vectors in `--dim` dimensions and one index. Memory: what building takes, and the truth, 4 bytes a query and document.
 
@@ -67,6 +67,8 @@ class Point:
     tokens: int
     recall: float
     """Of the exact top 10, by the default search."""
+    recall_of_first: float | None
+    """Of those in the exact top 10 that the build held, by the default search; None where it held none."""
     recall_of_records: float
     """The same where every record is scored."""
     postings: float
@@ -89,17 +91,19 @@ def measured(line: str, folder: Path, of: Growth, size: int, seconds: float) -> 
         answers = [index.search_vectors_with_stats(query, K, params=SearchParams(exact=False)) for query in of.queries]
         manifest, centroids = index.manifest, index.stats().centroids
         drift = None if manifest.drift is None else Drift.from_json(manifest.drift)
+    found = [[hit.id for hit in hits] for hits, _ in answers]
     point = Point(
         line=line,
         documents=size,
         tokens=manifest.tokens,
-        recall=recall([[hit.id for hit in hits] for hits, _ in answers], of.exact[size]),
+        recall=recall(found, of.exact[size]),
+        recall_of_first=recall_among(found, of.exact[size], set(of.docs.ids[: of.sizes[0]])),
         recall_of_records=recall([[hit.id for hit in hits] for hits in every], of.exact[size]),
         postings=float(np.mean([stats.postings for _, stats in answers])),
         refined=float(np.mean([stats.candidates for _, stats in answers])),
         centroids=centroids,
         drift=None if drift is None else drift.ratio,
-        advice=drift is not None and drift.advice() is not None,
+        advice=drift is not None and drift.advice(manifest.tokens) is not None,
         seconds=seconds,
     )
     click.echo(
@@ -107,6 +111,13 @@ def measured(line: str, folder: Path, of: Growth, size: int, seconds: float) -> 
         err=True,
     )
     return point
+
+
+def recall_among(found: Sequence[Sequence[str]], exact: Sequence[Sequence[str]], some: set[str]) -> float | None:
+    """Share of all queries' exact documents among some that were found."""
+    wanted = [some.intersection(top) for top in exact]
+    count = sum(map(len, wanted))
+    return sum(len(each.intersection(ids)) for each, ids in zip(wanted, found, strict=True)) / count if count else None
 
 
 def grown(line: str, scratch: Path, of: Growth, params: BuildParams) -> list[Point]:
@@ -152,10 +163,11 @@ def plot(path: Path, title: str, points: Sequence[Point]) -> None:
 
     panels = (
         ("recall", "recall of the exact top 10, default search"),
-        ("recall_of_records", "the same, every record scored"),
+        ("recall_of_first", "the same, of what was built on"),
+        ("recall_of_records", "all, every record scored"),
         ("postings", "posting entries walked a query"),
     )
-    figure, every = plt.subplots(1, len(panels), figsize=(15, 4.4), layout="constrained")
+    figure, every = plt.subplots(1, len(panels), figsize=(20, 4.4), layout="constrained")
     for axes, (name, label) in zip(every, panels, strict=True):
         for line in dict.fromkeys(point.line for point in points):
             mine = [point for point in points if point.line == line]
@@ -172,13 +184,24 @@ def plot(path: Path, title: str, points: Sequence[Point]) -> None:
 
 def show(console: Console, points: Sequence[Point]) -> None:
     """A table."""
-    columns = "line documents tokens recall of-records postings refined centroids drift advice s"
+    columns = "line documents tokens recall of-first of-records postings refined centroids drift advice s"
     table = Table(*columns.split())
     for point in points:
-        drift = "" if point.drift is None else f"{point.drift:.2f}"
-        figures = (f"{point.recall:.4f}", f"{point.recall_of_records:.4f}", f"{point.postings:,.0f}", f"{point.refined:.0f}",
-                   f"{point.centroids:,}", drift, "retrain" if point.advice else "", f"{point.seconds:.0f}")  # fmt: skip
-        table.add_row(point.line, f"{point.documents:,}", f"{point.tokens:,}", *figures)
+        of_first, drift = ("" if figure is None else f"{figure:.4f}" for figure in (point.recall_of_first, point.drift))
+        table.add_row(
+            point.line,
+            f"{point.documents:,}",
+            f"{point.tokens:,}",
+            f"{point.recall:.4f}",
+            of_first,
+            f"{point.recall_of_records:.4f}",
+            f"{point.postings:,.0f}",
+            f"{point.refined:.0f}",
+            f"{point.centroids:,}",
+            drift,
+            "retrain" if point.advice else "",
+            f"{point.seconds:.0f}",
+        )
     console.print(table)
 
 

@@ -48,7 +48,8 @@ def command(index: Path | None, system: bool, memory: str, format_: str) -> None
     """Show what an index holds, where its bytes are and what stays in memory.
 
     `columns` are the names that a condition of `search --where` may mention. `drift`, once something was added, is the
-    residual energy of what was added over the build's: far above 1, the codebook fits it badly.
+    residual energy of what was added over the build's: far above 1, the codebook fits it badly. Its `growth` is the vectors
+    of the index over those that the codebook was trained for.
 
     \b
     Example:
@@ -73,12 +74,12 @@ def _index_facts(path: Path, memory: str) -> dict[str, object]:
             "path": str(path),
             **index.stats().as_dict(),
             "encoder": None if manifest.encoder is None else dict(manifest.encoder),
-            "drift": None if manifest.drift is None else _drift_facts(manifest.drift),
+            "drift": None if manifest.drift is None else _drift_facts(manifest.drift, manifest.tokens),
             "columns": columns(metadata_table(path, info) for info in manifest.segments),
         }
 
 
-def _drift_facts(stored: Mapping[str, Any]) -> dict[str, object]:
+def _drift_facts(stored: Mapping[str, Any], tokens: int) -> dict[str, object]:
     """How far what was added lies from what the codebook was learned from."""
     from colindex.drift import Drift
 
@@ -89,7 +90,8 @@ def _drift_facts(stored: Mapping[str, Any]) -> dict[str, object]:
         "energy": drift.energy,
         "built_energy": drift.built_energy,
         "ratio": drift.ratio,
-        "advice": drift.advice(),
+        "growth": drift.growth(tokens),
+        "advice": drift.advice(tokens),
     }
 
 

@@ -83,7 +83,7 @@ class ChangeReport:
     centroids: int = 0
     """Centroids that were learned from what was added."""
     advice: str | None = None
-    """What to do about what was added lying far from what the codebook was learned from; None where nothing is to be done."""
+    """What to do where what was added lies far from what the codebook was learned from, or is a multiple of it; else None."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Time of each stage."""
     dry_run: bool = False
@@ -136,7 +136,7 @@ def add(
         tokens=sum(info.tokens for info in segments),
         bytes=sum(info.bytes for info in segments),
         centroids=len(expanded.centroids) - len(codebook.centroids),
-        advice=drift.advice(),
+        advice=drift.advice(following.tokens),
         seconds=seconds,
     )
 
@@ -298,7 +298,7 @@ def _segments(
 ) -> tuple[list[SegmentInfo], Drift]:
     """Step 4: the new segments, and the drift of everything that was added since the codebook was trained."""
     sealed, done = [], 0
-    drift = Drift.none(codebook) if manifest.drift is None else Drift.from_json(manifest.drift)
+    drift = Drift.none(codebook, manifest.tokens) if manifest.drift is None else Drift.from_json(manifest.drift)
     number = manifest.next_segment
     for step in write_segments(path, source, spool, codebook, source.params, first_segment=number, drifting=True):
         done += step.documents

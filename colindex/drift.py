@@ -5,6 +5,8 @@
 2. *Merge* the measures of all chunks since the codebook was trained: they are sums, so the order does not matter.
 3. *Judge*: the energy, mean squared residual over mean squared length, against that of the build's own sample. Records lose
    in proportion to it. Beyond a threshold a new codebook is worth its work, and `advice` says so.
+4. *Judge growth* too, which energy does not show: the documents that were there first stay under the few centroids of their
+   time. Searching estimates their scores by those, and gives them up among others that have finer ones.
 
 Expansion (`colindex.expansion`) comes before the measure: drift is what it leaves.
 """
@@ -21,11 +23,16 @@ from numpy.typing import NDArray
 from colindex.codebook import Codebook
 from colindex.expansion import squared_residuals
 
-__all__ = ["RETRAIN_AT", "Drift", "measure"]
+__all__ = ["GROWN_AT", "RETRAIN_AT", "Drift", "measure"]
 
 RETRAIN_AT = 1.5
 """Energy of what was added over the build's from which on retraining is advised. Recall of the exact top 10 by retraining on
 the index's own records: SciFact at 1.08 loses .007; SciFact added to npl, at 2.10, wins .049 (docs/LOG.md)."""
+GROWN_AT = 4
+"""Vectors of an index over those of its build from which on building it anew is advised. It wins .015 of the exact top 10 on
+wiki20k at 4, .047 at 10; on SciFact .006 at 10 (docs/LOG.md)."""
+_FEW_TOKENS = 1 << 18
+"""An index of fewer vectors is not told that it has grown: each centroid there stands for few."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +49,19 @@ class Drift:
     """Sum over all of them."""
     built_energy: float
     """Mean squared residual over mean squared length when the codebook was trained."""
+    built_tokens: int = 0
+    """Stored vectors of the index before anything was added; 0 where nobody noted it."""
 
     @classmethod
-    def none(cls, codebook: Codebook) -> Drift:
+    def none(cls, codebook: Codebook, built_tokens: int) -> Drift:
         """Of nothing, measured against a codebook's build."""
         return cls(
-            tokens=0, unknown=0, squared_residuals=0.0, squared_lengths=0.0, built_energy=codebook.residual_energy
+            tokens=0,
+            unknown=0,
+            squared_residuals=0.0,
+            squared_lengths=0.0,
+            built_energy=codebook.residual_energy,
+            built_tokens=built_tokens,
         )
 
     @property
@@ -75,17 +89,30 @@ class Drift:
             squared_residuals=self.squared_residuals + other.squared_residuals,
             squared_lengths=self.squared_lengths + other.squared_lengths,
             built_energy=self.built_energy,
+            built_tokens=max(self.built_tokens, other.built_tokens),
         )
 
-    def advice(self) -> str | None:
-        """What to do about it; None where nothing is to be done."""
-        if not self.tokens or self.ratio < RETRAIN_AT:
+    def growth(self, tokens: int) -> float:
+        """The vectors of an index of so many over those before anything was added; 1 where that is not known."""
+        return tokens / self.built_tokens if self.built_tokens else 1.0
+
+    def advice(self, tokens: int) -> str | None:
+        """What to do about it, in an index of so many vectors; None where nothing is to be done."""
+        if not self.tokens:
             return None
-        return (
-            f"the residual energy of what was added is {self.ratio:.2f} times the build's (retraining pays from "
-            f"{RETRAIN_AT} on); run `colindex compact --retrain`, or build an index of vectors anew: retraining has only "
-            "what it stored of them."
-        )
+        if self.ratio >= RETRAIN_AT:
+            return (
+                f"the residual energy of what was added is {self.ratio:.2f} times the build's (retraining pays from "
+                f"{RETRAIN_AT} on); run `colindex compact --retrain`, or build an index of vectors anew: retraining has only "
+                "what it stored of them."
+            )
+        if tokens >= _FEW_TOKENS and self.growth(tokens) >= GROWN_AT:
+            return (
+                f"the index holds {self.growth(tokens):.1f} times the vectors that its codebook was trained for, and finds the "
+                "documents of its build less well; run `colindex compact --retrain` where it has its texts, or build an index "
+                "of vectors anew: retrained from what it stored of them it may lose more than it wins."
+            )
+        return None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with everything, as a manifest holds it."""
@@ -93,13 +120,14 @@ class Drift:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Drift:
-        """What `to_json` gave; what a later version may have added is left out."""
+        """What `to_json` gave; what a later version may have added is left out, and an earlier one noted no `built_tokens`."""
         return cls(
             tokens=int(value["tokens"]),
             unknown=int(value["unknown"]),
             squared_residuals=float(value["squared_residuals"]),
             squared_lengths=float(value["squared_lengths"]),
             built_energy=float(value["built_energy"]),
+            built_tokens=int(value.get("built_tokens", 0)),
         )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from colindex.codebook import Codebook
-from colindex.drift import RETRAIN_AT, Drift, measure
+from colindex.drift import GROWN_AT, RETRAIN_AT, Drift, measure
 from tests.growing import KNOWN, LATER, codebook, words
 
 DRIFTS = st.builds(
@@ -22,6 +22,7 @@ DRIFTS = st.builds(
     squared_residuals=st.floats(0, 1e9),
     squared_lengths=st.floats(1e-3, 1e9),
     built_energy=st.just(0.25),
+    built_tokens=st.sampled_from([0, 7000]),
 )
 
 
@@ -42,7 +43,7 @@ class TestMeasure:
         book = codebook(ids=ids)
         drift = measured(book, *words(2000, KNOWN, seed=4))
         assert drift.ratio == pytest.approx(1, abs=0.1)
-        assert (drift.tokens, drift.unknown, drift.advice()) == (2000, 0, None)
+        assert (drift.tokens, drift.unknown, drift.advice(drift.tokens)) == (2000, 0, None)
 
     def test_is_the_mean_squared_residual_over_the_mean_squared_length(self) -> None:
         book, (vectors, token_ids) = codebook(), words(900, seed=4, length=2.0)
@@ -58,7 +59,7 @@ class TestMeasure:
         drift = measured(codebook(), vectors, token_ids)
         assert (drift.unknown, drift.unknown_share) == (100, 0.25)
         assert drift.ratio > RETRAIN_AT
-        assert drift.advice() is not None
+        assert drift.advice(drift.tokens) is not None
 
     def test_expansion_makes_them_known_and_near(self) -> None:
         book, (vectors, token_ids) = codebook(), words(1000, LATER, seed=4)
@@ -66,7 +67,7 @@ class TestMeasure:
         drift = measured(grown, *words(500, LATER, seed=5))
         assert drift.unknown == 0
         assert drift.built_energy == book.residual_energy
-        assert drift.advice() is None
+        assert drift.advice(drift.tokens) is None
 
     def test_vectors_without_ids(self) -> None:
         vectors, _ = words(50, KNOWN)
@@ -76,7 +77,7 @@ class TestMeasure:
     def test_nothing_at_all(self) -> None:
         vectors, token_ids = words(0)
         drift = measured(codebook(), vectors, token_ids)
-        assert (drift.tokens, drift.energy, drift.unknown_share, drift.advice()) == (0, 0, 0, None)
+        assert (drift.tokens, drift.energy, drift.unknown_share, drift.advice(drift.tokens)) == (0, 0, 0, None)
 
 
 class TestMerging:
@@ -106,15 +107,39 @@ class TestMerging:
         assert Drift.from_json(json.loads(json.dumps(drift.to_json()))) == drift
         assert Drift.from_json({**drift.to_json(), "later": 1}) == drift
 
+    def test_an_earlier_version_did_not_note_where_growth_began(self) -> None:
+        stored = replace(of_ratio(1), built_tokens=10).to_json()
+        del stored["built_tokens"]
+        drift = Drift.from_json(stored)
+        assert drift.growth(10**9) == 1
+        assert drift.advice(10**9) is None
+
 
 class TestAdvice:
     def test_names_the_ratio_and_the_command_from_the_threshold_on(self) -> None:
-        assert of_ratio(RETRAIN_AT - 0.01).advice() is None
-        advice = of_ratio(1.84).advice()
+        assert of_ratio(RETRAIN_AT - 0.01).advice(1000) is None
+        advice = of_ratio(1.84).advice(1000)
         assert advice is not None
         assert "1.84 times the build's" in advice
         assert "`colindex compact --retrain`" in advice
 
     def test_a_build_without_residuals(self) -> None:
-        assert replace(of_ratio(0), built_energy=0).advice() is None
-        assert replace(of_ratio(1), built_energy=0).advice() is not None
+        assert replace(of_ratio(0), built_energy=0).advice(1000) is None
+        assert replace(of_ratio(1), built_energy=0).advice(1000) is not None
+
+    def test_an_index_that_has_grown_to_a_multiple_is_worth_building_anew(self) -> None:
+        grown = replace(of_ratio(0.7), built_tokens=10**6)
+        assert grown.growth(3 * 10**6) == 3
+        assert grown.advice(GROWN_AT * 10**6 - 1) is None
+        advice = grown.advice(10**7)
+        assert advice is not None
+        assert "10.0 times the vectors" in advice
+        assert "`colindex compact --retrain`" in advice
+
+    def test_a_small_index_grows_without_advice(self) -> None:
+        assert replace(of_ratio(1), built_tokens=10).advice(1000) is None
+
+    def test_drift_comes_before_growth(self) -> None:
+        advice = replace(of_ratio(2), built_tokens=10**6).advice(10**7)
+        assert advice is not None
+        assert "2.00 times the build's" in advice

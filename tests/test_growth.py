@@ -98,8 +98,9 @@ def test_a_small_add_writes_no_codebook_but_counts(folder: Path, built: tuple[Pa
             index.add_vectors([batch(f"new{seed}", 1, LATER, seed=seed, with_ids=built[1])])
         assert index.manifest.codebook == codebook
         assert drift(index).tokens == 2 * TOKENS
+        assert drift(index).growth(index.manifest.tokens) == pytest.approx(69 / 67), "over the build, not the last add"
         assert drift(index).unknown_share == (1 if built[1] else 0)
-        assert drift(index).advice() is not None
+        assert drift(index).advice(index.manifest.tokens) is not None
 
 
 def test_a_number_of_centroids_that_was_asked_for_stays(tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_a_number_of_centroids_that_was_asked_for_stays(tmp_path: Path) -> None:
         index.add_vectors([batch("new", 60, LATER, seed=1)])
         assert index.manifest.codebook == "codebook-000001"
         assert drift(index).unknown_share == 1
-        assert drift(index).advice() is not None
+        assert drift(index).advice(index.manifest.tokens) is not None
 
 
 def test_texts_are_encoded_once_whether_the_codebook_grows_or_not(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def test_info_of_an_index_that_has_grown_and_shrunk(run: Run, index_path: Path, 
     facts = json.loads(run("info", path, "--format", "json").stdout)
     assert (facts["documents"], facts["deleted"], facts["generation"], facts["segments"]) == (119, 2, 3, 2)
     assert facts["drift"]["tokens"] == 2
+    assert facts["drift"]["growth"] == pytest.approx(facts["tokens"] / (facts["tokens"] - 2))
     assert facts["drift"]["ratio"] == pytest.approx(facts["drift"]["energy"] / facts["drift"]["built_energy"])
     assert "drift.ratio" in run("info", path).stdout
 
