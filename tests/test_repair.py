@@ -153,7 +153,8 @@ def test_damage_in_several_files_of_several_segments(path: Path, before: Scores,
             for place in places:
                 flip(path / "segments" / f"{segment}.zarr" / name, place)
     report = repaired(path)
-    assert report.rewritten == ("000001", "000003")
+    assert {*report.rewritten, *report.dropped} == {"000001", "000003"}
+    assert "000001" in report.rewritten  # the small one may have lost everything
     assert {each.segment for each in report.lost} <= {"000001", "000003"}
     assert_the_rest_is_as_before(path, before, report)
 
