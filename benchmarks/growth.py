@@ -54,7 +54,7 @@ LABELS = {
     "expanding": "adds, with expansion",
     "fixed, retrained": "no expansion, then compact --retrain",
     "expanding, retrained": "expansion, then compact --retrain",
-    "whole": "built whole at each size",
+    "whole": "built whole",
 }
 
 

@@ -27,10 +27,11 @@ __all__ = ["GROWN_AT", "RETRAIN_AT", "Drift", "measure"]
 
 RETRAIN_AT = 1.5
 """Energy of what was added over the build's from which on retraining is advised. Recall of the exact top 10 by retraining on
-the index's own records: SciFact at 1.08 loses .007; SciFact added to npl, at 2.10, wins .049 (docs/LOG.md)."""
+the index's own records, no centroids added: SciFact at 1.08 loses .007; SciFact added to npl, at 2.11, wins .027, and .049 where
+the number of centroids grows with it (docs/LOG.md)."""
 GROWN_AT = 4
 """Vectors of an index over those of its build from which on building it anew is advised. It wins .015 of the exact top 10 on
-wiki20k at 4, .047 at 10; on SciFact .006 at 10 (docs/LOG.md)."""
+wiki20k at 4 and .047 at 10; on wiki100k .012 at 10, .30 of what the build held; on SciFact .006 at 10 (docs/LOG.md)."""
 _FEW_TOKENS = 1 << 18
 """An index of fewer vectors is not told that it has grown: each centroid there stands for few."""
 
