@@ -1,8 +1,8 @@
 """Which centroids are near a query token?
 
 1. *Cells*, where the table has them: multiply the tokens with the centres, and take for each token the best cells that hold
-   12 centroids for each that is wanted, and 1/16 of all besides. Where that would be more than a quarter of all, or there are no
-   cells, take every centroid.
+   16 centroids for each that is wanted, and of all of them a share besides: 4 parts in 768, and one for each that is wanted, up
+   to 32. Where that would be more than a quarter of all, or there are no cells, take every centroid.
 2. *Blocks*: centroids are multiplied 16 places at a time; a block belongs to a token if one of its cells reaches into it.
 3. *Multiply* 32 query tokens at a time with the centroids, so that memory is bounded for queries of any length.
 4. *Spread*: add to each score what the best vector of the centroid, or of the cell, may hold beyond it: 0.3 of the token's
@@ -23,8 +23,9 @@ __all__ = ["BEYOND", "best", "scored", "top_centroids"]
 _QUERY_TOKENS = 32
 BEYOND = np.float32(0.3)
 """What a centroid's spread adds to its score, in lengths of the query token."""
-_SCORED_EACH = 12
-_SCORED_SHARE = 16
+_SCORED_EACH = 16
+_SCORED_SHARE = 768
+_SHARES, _MOST_SHARES = 4, 32
 _MOST_SHARE = 4
 
 
@@ -58,7 +59,7 @@ def top_centroids(
 def scored(table: ProbeTable, nprobe: int) -> int:
     """Centroids that are scored for each token, at least, so that the `nprobe` best are most likely among them."""
     count = len(table.steps)
-    wanted = _SCORED_EACH * nprobe + count // _SCORED_SHARE
+    wanted = _SCORED_EACH * nprobe + count * min(nprobe + _SHARES, _MOST_SHARES) // _SCORED_SHARE
     return count if table.cells is None or wanted > count // _MOST_SHARE else wanted
 
 
