@@ -327,3 +327,19 @@ def test_what_does_not_fit_is_refused_before_it_is_read(body: Body) -> None:
     for arguments in wrong:
         with pytest.raises(ValueError, match="native kernel"):
             body.gather(*arguments)
+
+
+@each_native
+def test_one_segment_leaves_nothing_to_the_next(body: Body) -> None:
+    """Not one whose postings name documents that it does not have, nor one at which the kernel gave up."""
+    ids, scores, postings, bounds, documents = random_case(3001, 8)
+    expected = BODIES[0].gather(ids, scores, postings, bounds, documents, 50)
+    for few in (10, 100):  # its tokens meet nearly all of them: both ways of adding up
+        body.gather(ids, scores, postings.astype(np.uint16), bounds, few, 50)
+        body.gather(ids[:, :1], scores[:, :1], postings.astype(np.uint16), bounds, few, 50)
+        with pytest.raises(IndexError):
+            body.gather(ids, scores, postings.astype(np.uint32), bounds, few, 50)
+        found = body.gather(ids, scores, postings, bounds, documents, 50)
+        assert np.array_equal(found[0], expected[0])
+        np.testing.assert_allclose(found[1], expected[1], atol=1e-4)
+        assert found[2:] == expected[2:]

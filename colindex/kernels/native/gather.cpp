@@ -3,10 +3,13 @@
 //    the token met few of them, along the posting lists again.
 // 2. A document's score is the sum of all tokens' floors and what it got above them.
 // 3. Keep the best of those that were met.
+//
+// Both rows are the thread's own from one call to the next: to allocate them cost as much as to walk a few short lists.
 #include "gather.h"
 
 #include <algorithm>
 #include <stdexcept>
+#include <vector>
 
 namespace colindex {
 namespace {
@@ -40,6 +43,13 @@ std::size_t rows_for(std::size_t n_documents) {
     return sizeof(Posting) == 2 ? std::max<std::size_t>(n_documents, 1 << 16) : n_documents;
 }
 
+// A score for each document: zeros for those that there are. What lies beyond them is left as it was, and never looked at.
+float* cleared(std::vector<float>& scores, std::size_t rows, std::size_t n_documents) {
+    if (scores.size() < rows) scores.resize(rows);
+    std::fill_n(scores.begin(), std::min(n_documents, rows), 0.0f);
+    return scores.data();
+}
+
 template <typename Posting>
 void check(const List<Posting>& list, std::size_t rows) {
     if (sizeof(Posting) == 2) return;
@@ -48,7 +58,7 @@ void check(const List<Posting>& list, std::size_t rows) {
 }
 
 // Takes the score from documents that may not be returned; `sums` has room for whole bytes of bits.
-void keep(const std::uint8_t* allowed, std::size_t n_documents, std::vector<float>& sums) {
+void keep(const std::uint8_t* allowed, std::size_t n_documents, float* sums) {
     for (std::size_t first = 0; first < n_documents; first += kBits) {
         const std::uint8_t bits = allowed[first / kBits];
         if (bits == 0xFF) continue;  // nearly always, where documents were deleted
@@ -56,7 +66,7 @@ void keep(const std::uint8_t* allowed, std::size_t n_documents, std::vector<floa
     }
 }
 
-Best best_of(const std::vector<float>& sums, std::size_t n_documents, std::size_t limit, std::size_t& met) {
+Best best_of(const float* sums, std::size_t n_documents, std::size_t limit, std::size_t& met) {
     Best best(limit);
     for (std::size_t first = 0; first < n_documents; first += kSideBySide) {
         const std::size_t here = std::min(kSideBySide, n_documents - first);
@@ -79,7 +89,9 @@ Best best_of(const std::vector<float>& sums, std::size_t n_documents, std::size_
 template <typename Posting, typename Place>
 Gathered gather(const Probed& probed, const Postings<Posting, Place>& postings, const Documents& documents, std::size_t limit) {
     const std::size_t n_documents = documents.count, rows = rows_for<Posting>(n_documents);
-    std::vector<float> sums(rows + kBits - 1), row(rows);
+    thread_local std::vector<float> of_sums, of_row;
+    float* const sums = cleared(of_sums, rows + kBits - 1, n_documents);
+    float* const row = cleared(of_row, rows, n_documents);
     std::vector<List<Posting>> lists(probed.probes);
     Gathered gathered;
     double floors = 0;
@@ -99,7 +111,7 @@ Gathered gather(const Probed& probed, const Postings<Posting, Place>& postings, 
         }
         if (walked * kManyMet > n_documents) {
             for (std::size_t document = 0; document < n_documents; ++document) sums[document] += row[document];
-            std::fill(row.begin(), row.begin() + static_cast<std::ptrdiff_t>(n_documents), 0.0f);
+            std::fill_n(row, n_documents, 0.0f);
         } else {
             for (const List<Posting>& list : lists) {
                 for (const Posting* document = list.begin; document < list.end; ++document) {
