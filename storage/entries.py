@@ -5,7 +5,7 @@
 2. An entry is a check of 4 bytes, little-endian, and its payload. The check covers the number of the entry and the payload
    (`checksums.entry_check`): neither a flipped byte nor a wrong offset can pass one entry off as another.
 3. One entry costs two small reads and no memory between them; nothing of this is resident. Short entries, which ids are,
-   are read in one native call where the extension was compiled (storage/native/entries.h).
+   are read in one native call, from files that stay open, where the extension was compiled (storage/native/entries.h).
 
 Ids are UTF-8. A document payload is a zstd frame with content size and checksum of the bytes that the caller gave.
 """
@@ -28,7 +28,7 @@ from colindex.storage.errors import InvalidIdError
 from colindex.storage.plain import PlainWriter, below, write_plain
 
 try:
-    from colindex.storage._reads import read_entries
+    from colindex.storage._reads import Entries
 except ImportError:
     HAS_NATIVE = False
 else:
@@ -79,12 +79,13 @@ class EntryWriter:
 
 
 class EntryReader:
-    """Reads entries by number from the files, which it opens for each read. None is longer than `short`, if that is given."""
+    """Reads entries by number from the files. None is longer than `short`, if that is given."""
 
     def __init__(self, folder: Path, entries: int, short: int | None = None) -> None:
         self._bytes = folder / _BYTES / "c" / "0"
         self._offsets = folder / _OFFSETS / "c" / "0"
         self._entries, self._short = entries, short
+        self._native = Entries(str(self._offsets), str(self._bytes)) if HAS_NATIVE and short is not None else None
 
     def read(self, number: int) -> bytes:
         """The payload of entry `number`.
@@ -153,9 +154,9 @@ class EntryReader:
 
     def _read_short(self, numbers: list[int]) -> list[bytes] | None:
         """All in one native call; None where there is none, or where something is wrong: reading one by one says what."""
-        if not HAS_NATIVE or self._short is None:
+        if self._native is None or self._short is None:
             return None
-        entries = read_entries(str(self._offsets), str(self._bytes), numbers, _CHECK_BYTES + self._short)
+        entries = self._native.read(numbers, _CHECK_BYTES + self._short)
         if entries is None:
             return None
         whole = (

@@ -103,7 +103,7 @@ class Inspection(NamedTuple):
 
 
 class SegmentReader:
-    """One open segment. Holds the resident parts in memory and no file open.
+    """One open segment. Holds the resident parts in memory, and of its files at most those of ids open.
 
     Args:
         index_path: the folder of the index.

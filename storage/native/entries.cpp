@@ -9,7 +9,18 @@
 namespace colindex::storage {
 namespace {
 
-class Opened {
+constexpr int KEPT = 256;  // descriptors below this stay open: a quarter of what a process usually may have
+
+// As the files hold it, whatever this machine's order is.
+int64_t little_endian(const uint8_t* bytes) {
+    uint64_t value = 0;
+    for (int at = 7; at >= 0; --at) value = value << 8 | bytes[at];
+    return static_cast<int64_t>(value);
+}
+
+}  // namespace
+
+class EntryFile::Opened {
 public:
     explicit Opened(const std::string& path) : descriptor_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {}
     ~Opened() {
@@ -18,10 +29,12 @@ public:
     Opened(const Opened&) = delete;
     Opened& operator=(const Opened&) = delete;
 
-    // -1 if there is no such file.
+    bool is_open() const { return descriptor_ >= 0; }
+    bool may_stay() const { return descriptor_ < KEPT; }
+
     int64_t size() const {
         struct stat known;
-        return descriptor_ >= 0 && fstat(descriptor_, &known) == 0 ? static_cast<int64_t>(known.st_size) : -1;
+        return fstat(descriptor_, &known) == 0 ? static_cast<int64_t>(known.st_size) : -1;
     }
 
     bool read(void* target, int64_t length, int64_t offset) const {
@@ -39,29 +52,29 @@ private:
     int descriptor_;
 };
 
-// As the files hold it, whatever this machine's order is.
-int64_t little_endian(const uint8_t* bytes) {
-    uint64_t value = 0;
-    for (int at = 7; at >= 0; --at) value = value << 8 | bytes[at];
-    return static_cast<int64_t>(value);
+std::shared_ptr<const EntryFile::Opened> EntryFile::opened() {
+    const std::lock_guard<std::mutex> guard(opening_);
+    if (kept_) return kept_;
+    auto file = std::make_shared<const Opened>(path_);
+    if (!file->is_open()) return nullptr;
+    if (file->may_stay()) kept_ = file;
+    return file;
 }
 
-}  // namespace
-
-std::optional<std::vector<std::string>> read_entries(const std::string& offsets, const std::string& bytes,
-                                                     const std::vector<int64_t>& numbers, int64_t most) {
+std::optional<std::vector<std::string>> Entries::read(const std::vector<int64_t>& numbers, int64_t most) {
     constexpr int64_t OFFSET = 8;
-    const Opened bounds(offsets), stored(bytes);
-    const int64_t entries = bounds.size() / OFFSET - 1, size = stored.size();
+    const auto bounds = offsets_.opened(), stored = bytes_.opened();
+    if (!bounds || !stored) return std::nullopt;
+    const int64_t entries = bounds->size() / OFFSET - 1, size = stored->size();
     std::vector<std::string> found;
     found.reserve(numbers.size());
     for (const int64_t number : numbers) {
         uint8_t of_entry[2 * OFFSET];
-        if (number < 0 || number >= entries || !bounds.read(of_entry, sizeof of_entry, OFFSET * number)) return std::nullopt;
+        if (number < 0 || number >= entries || !bounds->read(of_entry, sizeof of_entry, OFFSET * number)) return std::nullopt;
         const int64_t start = little_endian(of_entry), stop = little_endian(of_entry + OFFSET);
         if (start < 0 || stop < start || stop > size || stop - start > most) return std::nullopt;
         std::string& entry = found.emplace_back(static_cast<size_t>(stop - start), '\0');
-        if (!stored.read(entry.data(), stop - start, start)) return std::nullopt;
+        if (!stored->read(entry.data(), stop - start, start)) return std::nullopt;
     }
     return found;
 }

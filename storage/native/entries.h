@@ -1,6 +1,6 @@
 // Short entries of a file of entries (storage/entries.py), read in one call: what a search's ids cost is system calls.
 //
-// 1. Open the file of offsets and the file of bytes.
+// 1. Open the file of offsets and the file of bytes, if they are not open yet: the way to them leads through many folders.
 // 2. For each number read its bounds, and then its bytes, check included.
 //
 // Anything that is not as it should be, an entry longer than `most` included, gives nothing: Python then reads entry by
@@ -8,13 +8,40 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace colindex::storage {
 
-std::optional<std::vector<std::string>> read_entries(const std::string& offsets, const std::string& bytes,
-                                                     const std::vector<int64_t>& numbers, int64_t most);
+// A file that stays open once it was asked for, unless the process has many open already: those of an index of very many
+// segments must not use up what a process may have. Any number of threads may ask.
+class EntryFile {
+public:
+    class Opened;
+
+    explicit EntryFile(std::string path) : path_(std::move(path)) {}
+
+    // Null if it cannot be opened.
+    std::shared_ptr<const Opened> opened();
+
+private:
+    std::string path_;
+    std::mutex opening_;
+    std::shared_ptr<const Opened> kept_;
+};
+
+class Entries {
+public:
+    Entries(std::string offsets, std::string bytes) : offsets_(std::move(offsets)), bytes_(std::move(bytes)) {}
+
+    std::optional<std::vector<std::string>> read(const std::vector<int64_t>& numbers, int64_t most);
+
+private:
+    EntryFile offsets_, bytes_;
+};
 
 }  // namespace colindex::storage

@@ -195,11 +195,11 @@ private:
 };
 
 // The entries as bytes, or None where Python is to find out what is wrong.
-py::object entries(const std::string& offsets, const std::string& bytes, const std::vector<int64_t>& numbers, int64_t most) {
+py::object read_entries(Entries& entries, const std::vector<int64_t>& numbers, int64_t most) {
     std::optional<std::vector<std::string>> found;
     {
         const py::gil_scoped_release release;
-        found = read_entries(offsets, bytes, numbers, most);
+        found = entries.read(numbers, most);
     }
     if (!found) return py::none();
     py::list result(found->size());
@@ -228,8 +228,10 @@ PYBIND11_MODULE(_reads, module) {
             return colindex::storage::checksum_of_block(reinterpret_cast<const uint8_t*>(bytes.data()));
         },
         py::arg("block"), "The checksum of a block.");
-    module.def("read_entries", &colindex::storage::entries, py::arg("offsets"), py::arg("bytes"), py::arg("numbers"),
-               py::arg("most"), "Entries by number, check included; None if one of them is longer than `most` or not there.");
+    py::class_<colindex::storage::Entries>(module, "Entries")
+        .def(py::init<std::string, std::string>(), py::arg("offsets"), py::arg("bytes"))
+        .def("read", &colindex::storage::read_entries, py::arg("numbers"), py::arg("most"),
+             "Entries by number, check included; None if one of them is longer than `most` or not there.");
     py::class_<colindex::storage::PlacesBinding>(module, "Places")
         .def(py::init<const std::vector<int64_t>&, const std::vector<py::array>&, const std::vector<int64_t>&, int64_t>(),
              py::arg("firsts"), py::arg("offsets"), py::arg("bases"), py::arg("record_bytes"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +69,7 @@ def test_damage_is_said_as_it_is_without_the_native_call(
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(CorruptIndexError) as native:
         reader.read_many([0, 1])
-    monkeypatch.setattr(entries, "HAS_NATIVE", False)
+    monkeypatch.setattr(reader, "_native", None)
     with pytest.raises(CorruptIndexError) as one_by_one:
         reader.read_many([0, 1])
     assert str(native.value) == str(one_by_one.value)
@@ -86,3 +88,47 @@ def test_a_missing_file_is_damage(tmp_path: Path) -> None:
     (tmp_path / "bytes" / "c" / "0").unlink()
     with pytest.raises(CorruptIndexError, match="No such file"):
         reader.read(0)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="nothing tells the open files here")
+def test_files_stay_open_as_long_as_the_reader(tmp_path: Path) -> None:
+    reader, before = written(tmp_path, [b"one", b"two"]), descriptors()
+    for _ in range(3):
+        reader.read_many([0, 1])
+        assert descriptors() == before + 2
+    del reader
+    assert descriptors() == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="nothing tells the open files here")
+def test_where_many_files_are_open_they_do_not_stay(tmp_path: Path) -> None:
+    reader = written(tmp_path, [b"one", b"two"])
+    others = [os.open(tmp_path, os.O_RDONLY) for _ in range(300)]
+    try:
+        before = descriptors()
+        assert reader.read_many([1]) == [b"two"]
+        assert descriptors() == before
+    finally:
+        for each in others:
+            os.close(each)
+
+
+def test_threads_may_share_a_reader(tmp_path: Path) -> None:
+    payloads = [b"%d" % number for number in range(100)]
+    reader = written(tmp_path, payloads)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda first: reader.read_many(range(first, 100)), range(100)))
+    assert found == [payloads[first:] for first in range(100)]
+
+
+def test_a_file_that_was_missing_is_read_once_it_is_there(tmp_path: Path) -> None:
+    reader, file = written(tmp_path, [b"one"]), tmp_path / "bytes" / "c" / "0"
+    file.rename(tmp_path / "aside")
+    with pytest.raises(CorruptIndexError):
+        reader.read(0)
+    (tmp_path / "aside").rename(file)
+    assert reader.read(0) == b"one"
