@@ -162,27 +162,23 @@ class Generation:
         """Look up the external ids; texts stay on disk until they are asked for. `spans` are the hits', where they have one."""
         segments, local = self.snapshot.locate(ranked.documents)
         places = list(zip(segments.tolist(), local.tolist(), strict=True))
-        ids = self._external_ids(places)
         return [
-            Hit(
-                ids[place],
-                score,
-                partial(_read_document, self.pins, self.snapshot.segments[place[0]], place[1]),
-                None if spans is None else spans[rank],
+            Hit(id_, score, partial(_read_document, self.pins, self.snapshot.segments[segment], document), span)
+            for (segment, document), id_, score, span in zip(
+                places, self._external_ids(places), ranked.scores.tolist(), spans or [None] * len(places), strict=True
             )
-            for rank, (score, place) in enumerate(zip(ranked.scores.tolist(), places, strict=True))
         ]
 
-    def _external_ids(self, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], str]:
+    def _external_ids(self, places: Sequence[tuple[int, int]]) -> list[str]:
         """Of the documents at (position of the segment, number within it); each segment is asked once."""
         wanted: dict[int, list[int]] = {}
         for segment, document in places:
             wanted.setdefault(segment, []).append(document)
-        ids: dict[tuple[int, int], str] = {}
-        for segment, documents in wanted.items():
-            found = self.snapshot.segments[segment].external_ids(documents)
-            ids |= {(segment, document): id_ for document, id_ in zip(documents, found, strict=True)}
-        return ids
+        found = {
+            segment: iter(self.snapshot.segments[segment].external_ids(documents))
+            for segment, documents in wanted.items()
+        }
+        return [next(found[segment]) for segment, _ in places]
 
 
 def check_encoder(path: Path, manifest: Manifest, encoder: TextEncoder) -> None:

@@ -307,8 +307,9 @@ def _refine(snapshot: Snapshot, prepared: _Prepared, k: int, margin: float) -> R
         tally.lap("fetch")
         scores = _scores(codebook, prepared.query, content.reshape(-1, codebook.layout.record_bytes), records.rows)
         best = best.merged(Ranked(estimated.documents[begin:stop], scores), k)
-        gaps.add(scores, estimated.scores[begin:stop])
         tally.candidates += stop - begin
+        if stop < len(estimated):
+            gaps.add(scores, estimated.scores[begin:stop])
         begin = stop
         plausible = _plausible(best, gaps, estimated.scores[begin:], k, margin)
         stop = begin + min(plausible, ROUND)
