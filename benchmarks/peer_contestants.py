@@ -62,9 +62,10 @@ def chosen(engines: Iterable[str]) -> tuple[Contestant, ...]:
 _OURS: tuple[Setting, ...] = tuple(
     {"nprobe": nprobe, "candidates": candidates, "margin": margin}
     for nprobe, candidates, margin in (
-        (4, 24, 1.0),
+        (4, 32, 1.0),
         (8, 32, 1.0),
         (8, 48, 1.0),
+        (12, 56, 1.0),
         (16, 64, 1.0),
         (16, 128, 1.5),
         (32, 256, 1.5),
@@ -79,6 +80,7 @@ _OURS: tuple[Setting, ...] = tuple(
 CONTESTANTS: tuple[Contestant, ...] = (
     Contestant("colindex", _OURS, {"bits": 2}, ours=True),
     Contestant("colindex", _OURS, {"bits": 4}, ours=True),
+    Contestant("colindex", _OURS, {"bits": 4, "pool_factor": 2}, ours=True),
     Contestant(
         "tachiom",
         (
