@@ -1,7 +1,7 @@
 """Who takes part in the peer benchmark, and with which settings.
 
 Every contestant is one way to build and several ways to search that index, from the least work to the most, so that there is
-a curve. The peers' settings are their defaults, and what came out on the frontier of sweeps over their documented knobs.
+a curve. Settings are what came out on the frontier of sweeps over documented knobs, the peers' defaults besides.
 """
 
 from __future__ import annotations
@@ -62,12 +62,13 @@ def chosen(engines: Iterable[str]) -> tuple[Contestant, ...]:
 _OURS: tuple[Setting, ...] = tuple(
     {"nprobe": nprobe, "candidates": candidates, "margin": margin}
     for nprobe, candidates, margin in (
-        (4, 32, 1.0),
+        (8, 24, 1.0),
         (8, 32, 1.0),
-        (8, 48, 1.0),
-        (12, 56, 1.0),
-        (16, 64, 1.0),
-        (16, 128, 1.5),
+        (16, 20, 1.0),
+        (16, 32, 1.0),
+        (16, 40, 1.0),
+        (32, 40, 1.0),
+        (32, 48, 1.0),
         (32, 256, 1.5),
         (32, 256, 2.0),
         (64, 512, 2.0),
