@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from colindex.checkpoints import Checkpoint, load_checkpoint
 from colindex.errors import ParameterError
 from colindex.fingerprint import JSON, fingerprint_difference, fingerprint_of
-from colindex.params import Window
+from colindex.params import Window, one_of
 from colindex.types import Document, TokenBatch
-from colindex.windows import checked_window, cut, moved
+from colindex.windows import cut, moved
 
 __all__ = ["Encoder", "fingerprint_difference"]
 
@@ -92,7 +92,7 @@ class Encoder:
         """
         if batch_size < 1:
             raise ParameterError(f"batch_size: expected 1 or more, got {batch_size}.")
-        window = checked_window(window)
+        window = one_of("window", window, get_args(Window))
         checkpoint = load_checkpoint(str(name), device)
         if max_tokens is not None:
             _set_document_length(str(name), checkpoint, max_tokens)
