@@ -36,6 +36,7 @@ from rich.table import Table
 from benchmarks.synthetic import projected, synthetic
 from benchmarks.vectors import Vectors
 from colindex import BuildParams, Index, SearchParams, TokenBatch
+from colindex.errors import ColindexError
 
 SHORTEST, LONGEST = 40, 80
 TOKENS_A_DOCUMENT = (SHORTEST + LONGEST) // 2
@@ -142,20 +143,22 @@ class Read:
 def read_on(
     path: Path, queries: Queries, first: int, refreshes: bool, phase: Synchronized[int], out: Queue[Read]
 ) -> None:
-    """Search until it is over. Runs in a process of its own."""
+    """Search until it is over. Runs in a process of its own; what no search should raise ends it."""
     seen, number = Read(refreshes), first
-    with Index.open(path, memory="128MiB", refresh=refreshes) as index:
-        while (now := phase.value) != OVER:
-            start = time.perf_counter()
-            try:
-                hits = index.search_vectors(queries[number], K, params=APPROXIMATE)
-                seen.answers.setdefault(number, set()).add(tuple((hit.id, hit.score) for hit in hits))
-            except Exception as error:  # noqa: BLE001 - each one is a finding
-                seen.failures.append(repr(error))
-            if now in seen.seconds:
-                seen.seconds[now].append(time.perf_counter() - start)
-            number = (number + 1) % len(queries)
-    out.put(seen)
+    try:
+        with Index.open(path, memory="128MiB", refresh=refreshes) as index:
+            while (now := phase.value) != OVER:
+                start = time.perf_counter()
+                try:
+                    hits = index.search_vectors(queries[number], K, params=APPROXIMATE)
+                    seen.answers.setdefault(number, set()).add(tuple((hit.id, hit.score) for hit in hits))
+                except (ColindexError, OSError) as error:
+                    seen.failures.append(repr(error))
+                if now in seen.seconds:
+                    seen.seconds[now].append(time.perf_counter() - start)
+                number = (number + 1) % len(queries)
+    finally:
+        out.put(seen)  # the others wait for it
 
 
 def together(folder: Path, docs: Vectors, queries: Queries, readers: int, added: int, seconds: float) -> dict[str, Any]:
@@ -184,6 +187,7 @@ def together(folder: Path, docs: Vectors, queries: Queries, readers: int, added:
         seen = [out.get() for _ in processes]
         for process in processes:
             process.join()
+        assert not any(process.exitcode for process in processes), "a reader ended with what is printed above"
         wrong = wrong_answers(writer, queries, seen)
         documents = len(writer)
     idle, during = (np.concatenate([read.seconds[phase_] for read in seen]) * 1000 for phase_ in (IDLE, DURING))
