@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +40,7 @@ from colindex.errors import (
 from colindex.fingerprint import fingerprint_difference
 from colindex.growth import grown
 from colindex.progress import Progress, Report, silent
-from colindex.segmenting import BESIDE_THE_RECORD, write_segments
+from colindex.segmenting import BESIDE_THE_RECORD, new_ids, reported, write_segments
 from colindex.sources import Ingested, Source
 from colindex.spool import Spool
 from colindex.storage.catalog import Catalog
@@ -53,7 +53,7 @@ from colindex.storage.plain import read_arrays, write_arrays
 from colindex.storage.segments import SegmentInfo
 from colindex.storage.tombstones import Tombstones, read_tombstones, write_tombstones
 
-__all__ = ["ChangeReport", "add", "check_source", "delete", "new_ids", "tidy", "writing"]
+__all__ = ["ChangeReport", "add", "check_source", "delete", "tidy", "writing"]
 
 SPOOL = "adding"
 _SHOWN = 5
@@ -297,13 +297,12 @@ def _segments(
     progress: Report,
 ) -> tuple[list[SegmentInfo], Drift]:
     """Step 4: the new segments, and the drift of everything that was added since the codebook was trained."""
-    sealed, done = [], 0
+    sealed = []
     drift = Drift.none(codebook, manifest.tokens) if manifest.drift is None else Drift.from_json(manifest.drift)
     number = manifest.next_segment
-    for step in write_segments(path, source, spool, codebook, source.params, first_segment=number, drifting=True):
-        done += step.documents
+    steps = write_segments(path, source, spool, codebook, first_segment=number, drifting=True)
+    for step in reported(steps, progress, ingested.documents):
         drift = drift if step.drift is None else drift.merged(step.drift)
-        progress(Progress("encode", done, ingested.documents))
         if step.sealed is not None:
             sealed.append(step.sealed)
     return sealed, drift
@@ -320,13 +319,6 @@ def _tombstones(path: Path, manifest: Manifest, places: Places) -> dict[str, Tom
                 path, info.name, manifest.generation + 1, info.documents, before | set(lost)
             )
     return tombstones
-
-
-def new_ids(spool: Spool, segments: Sequence[SegmentInfo]) -> Iterator[tuple[str, int, int]]:
-    """Where each id of the spool is in the new segments."""
-    ids = (id_ for chunk in range(spool.chunk_count()) for id_ in spool.ids(chunk))
-    places = ((int(info.name), document) for info in segments for document in range(info.documents))
-    return ((id_, *place) for id_, place in zip(ids, places, strict=True))
 
 
 def _foreseen(
