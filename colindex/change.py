@@ -166,7 +166,8 @@ def delete(
                 from colindex.filters import matching
 
                 wanted |= dict.fromkeys(matching(path, manifest, where))
-            found = {id_: place for id_ in wanted if (place := catalog.locate(id_)) is not None}
+            located = zip(wanted, catalog.locate_each(wanted), strict=True)
+            found = {id_: place for id_, place in located if place is not None}
             if len(found) < len(wanted) and not missing_ok:
                 raise _not_found(path, [id_ for id_ in wanted if id_ not in found])
             places: Places = defaultdict(list)
@@ -248,8 +249,8 @@ def _located(path: Path, catalog: Catalog, spool: Spool, *, replace: bool) -> Pl
     """Where the spool's ids are in the index already."""
     places: Places = defaultdict(list)
     for chunk in range(spool.chunk_count()):
-        for id_ in spool.ids(chunk):
-            place = catalog.locate(id_)
+        ids = spool.ids(chunk)
+        for id_, place in zip(ids, catalog.locate_each(ids), strict=True):
             if place is None:
                 continue
             if not replace:
