@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from colindex.storage import catalog as catalog_module
-from colindex.storage import lmdb_guard
 from colindex.storage.catalog import Catalog, catalog_path, structural_problems
 from colindex.storage.errors import (
     FormatTooNewError,
@@ -29,11 +28,6 @@ from colindex.storage.manifest import FORMAT_VERSION
 from tests.storage.samples import add_segment, data_file, empty_generation, first_manifest, opened, write_index
 
 ids = st.text(min_size=1, max_size=20).filter(lambda id: len(id.encode()) <= 511)
-
-
-@pytest.fixture(autouse=True)
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmdb_guard, "_PAUSE", 0)
 
 
 @pytest.fixture

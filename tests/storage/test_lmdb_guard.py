@@ -25,11 +25,6 @@ from tests.faults import Failure, FaultyOperations, using
 from tests.storage.samples import add_segment, data_file, empty_generation, opened, write_index
 
 
-@pytest.fixture(autouse=True)
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmdb_guard, "_PAUSE", 0)
-
-
 @pytest.fixture
 def index(tmp_path: Path) -> Path:
     """An index of two generations."""
