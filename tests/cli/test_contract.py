@@ -131,6 +131,7 @@ def test_version() -> None:
         ["delete", "x", "--from", "no-such-file"],
         ["delete", "x", "doc-1", "--where", "a = 1"],
         ["compact"],
+        ["compact", "x", "--encoder", "minilm"],
         ["export", "x"],
         ["import", "no-such-folder", "x"],
     ],
