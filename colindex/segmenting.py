@@ -91,7 +91,8 @@ def write_segments(
 
 
 def reported(steps: Iterator[Segmented], report: Report, total: int, done: int = 0) -> Iterator[Segmented]:
-    """The same steps, each told as progress from `done` to `total` documents."""
+    """The same steps, told as progress from `done` to `total` documents: the beginning, and each of them."""
+    report(Progress("encode", done, total))
     for step in steps:
         done += step.documents
         report(Progress("encode", done, total))

@@ -225,9 +225,11 @@ def test_a_reader_keeps_the_old_codebook(tmp_path: Path) -> None:
     folder = tmp_path / "index"
     changed(folder, BuildParams())
     with opened(folder) as reader:
-        before, stages = hits(reader), []
-        compact(folder, retrain=True, encoder=WordEncoder(), progress=lambda step: stages.append(step.stage))
-        assert list(dict.fromkeys(stages)) == ["ingest", "sample", "train", "encode"]
+        before, seen = hits(reader), list[Progress]()
+        compact(folder, retrain=True, encoder=WordEncoder(), progress=seen.append)
+        assert list(dict.fromkeys(step.stage for step in seen)) == ["ingest", "sample", "train", "encode"]
+        encoded = [(step.done, step.total) for step in seen if step.stage == "encode"]
+        assert (encoded[0], encoded[-1]) == ((0, len(reader)), (len(reader), len(reader))), "seen from its beginning"
         assert hits(reader) == before
         assert reader.reopen()
         assert [{id_ for id_, _ in found} for found in hits(reader)] == [{id_ for id_, _ in found} for found in before]
