@@ -104,7 +104,7 @@ def topics(docs: Vectors, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 class Replayed:
-    """An encoder that gives each document the vectors that it has already."""
+    """What a build needs of an encoder: it gives each document the vectors that it has already."""
 
     name, pools_tokens, max_document_tokens = "replayed", False, 1 << 20
 
@@ -127,14 +127,6 @@ class Replayed:
             offsets=np.cumsum([0, *(stop - start for start, stop in bounds)]),
             token_ids=np.concatenate([self._docs.token_ids[start:stop] for start, stop in bounds]),
         )
-
-    def encode_queries(self, texts: Sequence[str]) -> TokenBatch:
-        """There are no texts."""
-        raise NotImplementedError
-
-    def encode_query(self, text: str) -> NDArray[np.float32]:
-        """There are no texts."""
-        raise NotImplementedError
 
 
 def build(folder: Path, docs: Vectors, metadata: Sequence[Metadata]) -> None:

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing.queues import Queue
 from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,15 @@ from rich.table import Table
 from benchmarks.synthetic import projected, synthetic
 from benchmarks.vectors import Vectors
 from colindex import BuildParams, Index, SearchParams, TokenBatch
+from colindex.errors import ColindexError
 
 SHORTEST, LONGEST = 40, 80
 TOKENS_A_DOCUMENT = (SHORTEST + LONGEST) // 2
 APPROXIMATE, EXACT = SearchParams(exact=False), SearchParams(exact=True)
 K, MEMORY, REPEATS = 10, "1GiB", 3
 STARTING, IDLE, DURING, OVER = range(4)
+OPENING = 120
+"""Seconds that readers may take to start."""
 RESULTS = Path(__file__).parent / "results"
 
 Queries = list[NDArray[np.float32]]
@@ -140,36 +144,51 @@ class Read:
 
 
 def read_on(
-    path: Path, queries: Queries, first: int, refreshes: bool, phase: Synchronized[int], out: Queue[Read]
+    path: Path,
+    queries: Queries,
+    first: int,
+    refreshes: bool,
+    phase: Synchronized[int],
+    ready: Semaphore,
+    out: Queue[Read],
 ) -> None:
-    """Search until it is over. Runs in a process of its own."""
+    """Search until it is over. Runs in a process of its own; what no search should raise ends it."""
     seen, number = Read(refreshes), first
-    with Index.open(path, memory="128MiB", refresh=refreshes) as index:
-        while (now := phase.value) != OVER:
-            start = time.perf_counter()
-            try:
-                hits = index.search_vectors(queries[number], K, params=APPROXIMATE)
-                seen.answers.setdefault(number, set()).add(tuple((hit.id, hit.score) for hit in hits))
-            except Exception as error:  # noqa: BLE001 - each one is a finding
-                seen.failures.append(repr(error))
-            if now in seen.seconds:
-                seen.seconds[now].append(time.perf_counter() - start)
-            number = (number + 1) % len(queries)
-    out.put(seen)
+    try:
+        with Index.open(path, memory="128MiB", refresh=refreshes) as index:
+            ready.release()
+            while (now := phase.value) != OVER:
+                start = time.perf_counter()
+                try:
+                    hits = index.search_vectors(queries[number], K, params=APPROXIMATE)
+                    seen.answers.setdefault(number, set()).add(tuple((hit.id, hit.score) for hit in hits))
+                except (ColindexError, OSError) as error:
+                    seen.failures.append(repr(error))
+                if now in seen.seconds:
+                    seen.seconds[now].append(time.perf_counter() - start)
+                number = (number + 1) % len(queries)
+    finally:
+        out.put(seen)  # the others wait for it
 
 
 def together(folder: Path, docs: Vectors, queries: Queries, readers: int, added: int, seconds: float) -> dict[str, Any]:
     """Stage 4."""
     path = copied(folder, "together.colindex")
     context = multiprocessing.get_context("spawn")
-    phase, out = context.Value("i", STARTING), context.Queue()
+    phase, ready, out = context.Value("i", STARTING), context.Semaphore(0), context.Queue()
     processes = [
-        context.Process(target=read_on, args=(path, queries, number * 7 % len(queries), number % 2 == 1, phase, out))
+        context.Process(
+            target=read_on,
+            args=(path, queries, number * 7 % len(queries), number % 2 == 1, phase, ready, out),
+            daemon=True,  # if the writer fails, they end with it
+        )
         for number in range(readers)
     ]
     for process in processes:
         process.start()
-    time.sleep(5 + seconds / 2)  # until they have opened and their caches are warm
+    for _ in processes:
+        assert ready.acquire(timeout=OPENING), f"a reader has not opened the index in {OPENING} s"
+    time.sleep(seconds / 2)  # until their caches are warm
     phase.value = IDLE
     time.sleep(seconds)
     with Index.open(path, memory="256MiB") as writer:
@@ -184,6 +203,7 @@ def together(folder: Path, docs: Vectors, queries: Queries, readers: int, added:
         seen = [out.get() for _ in processes]
         for process in processes:
             process.join()
+        assert not any(process.exitcode for process in processes), "a reader ended with what is printed above"
         wrong = wrong_answers(writer, queries, seen)
         documents = len(writer)
     idle, during = (np.concatenate([read.seconds[phase_] for read in seen]) * 1000 for phase_ in (IDLE, DURING))

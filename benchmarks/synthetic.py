@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import growth_data
 from benchmarks.vectors import Vectors, load
 from colindex import TokenBatch
-from colindex.projection import learn_projection
 
 __all__ = ["DIM", "projected", "synthetic"]
 
@@ -25,10 +25,8 @@ _BATCH = 512
 def projected(vectors: Path) -> tuple[Vectors, list[NDArray[np.float32]]]:
     """The collection's vectors and queries at 128 dims."""
     docs, queries = load(vectors / "docs.npz"), load(vectors / "queries.npz")
-    chosen = np.random.default_rng(0).permutation(len(docs.vectors))[:65_536]
-    projection = learn_projection(docs.vectors[chosen].astype(np.float32), DIM, 0)
-    small = Vectors(docs.ids, projection.apply(docs.vectors).astype(np.float16), docs.token_ids, docs.offsets)
-    return small, [projection.apply(query) for query in queries.each()[:300]]
+    projection = growth_data.pca(docs, DIM)
+    return growth_data.projected(docs, projection), [projection.apply(query) for query in queries.each()[:300]]
 
 
 def synthetic(

@@ -52,6 +52,8 @@ def command(
       colindex compact wiki.colindex --full
       colindex compact wiki.colindex --retrain
     """
+    if encoder is not None and not retrain:
+        raise click.UsageError("--encoder goes with --retrain.")
     from colindex.compact import compact
 
     with told(index, "Run the command again to go on."), shown(quiet=quiet) as progress:

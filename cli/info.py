@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,8 @@ def _cpu_field(name: str) -> str:
 
 
 def _installed(name: str) -> str | None:
+    from importlib import metadata  # it brings zipfile and email
+
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -57,14 +57,10 @@ class OpenOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchOptions:
+class SearchOptions(OpenOptions):
     """How to open an index and search it."""
 
     k: int
-    memory: str
-    threads: int
-    encoder: str | None
-    device: str | None
     nprobe: int
     candidates: int
     margin: float
@@ -114,19 +110,8 @@ def search_options(k: int) -> Callable[[Command], Callable[..., Any]]:
             type=click.FloatRange(min=0),
             help="Standard deviations by which a document may beat its estimate: fewer are faster.",
         ),
-        memory_option("512MiB", "Bound on what the index keeps in memory."),
-        click.option("--threads", default=1, type=click.IntRange(min=1), help="Threads that search."),
-        click.option("--encoder", metavar="NAME", help="Encoder to load instead of the one the index names."),
-        click.option("--device", help="Device of the encoder, such as cpu or cuda."),
     )
-
-    def decorate(command: Command) -> Callable[..., Any]:
-        decorated = gathered(SearchOptions, "options")(command)
-        for option in reversed(added):
-            decorated = option(decorated)
-        return decorated
-
-    return decorate
+    return lambda command: _with((*added, *_opening()), gathered(SearchOptions, "options")(command))
 
 
 def memory_option(default: str, text: str) -> Callable[[Command], Command]:
@@ -162,21 +147,26 @@ def index_argument(command: Command) -> Command:
 
 def open_options(command: Command) -> Callable[..., Any]:
     """The options of `OpenOptions`, as the argument `options`."""
-    added = (
+    return _with(_opening(), gathered(OpenOptions, "options")(command))
+
+
+def _opening() -> tuple[Callable[[Command], Command], ...]:
+    return (
         memory_option("512MiB", "Bound on what the index keeps in memory."),
         click.option("--threads", default=1, type=click.IntRange(min=1), help="Threads that search."),
         click.option("--encoder", metavar="NAME", help="Encoder to load instead of the one the index names."),
         click.option("--device", help="Device of the encoder, such as cpu or cuda."),
     )
-    decorated = gathered(OpenOptions, "options")(command)
-    for option in reversed(added):
-        decorated = option(decorated)
-    return decorated
 
 
-def open_index(
-    path: Path, options: OpenOptions | SearchOptions, encoder: Encoder | None = None, *, refresh: bool = False
-) -> Index:
+def _with(options: Sequence[Callable[[Command], Command]], command: Command) -> Command:
+    """A command with some options, which its help shows in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def open_index(path: Path, options: OpenOptions, encoder: Encoder | None = None, *, refresh: bool = False) -> Index:
     """Open an index together with its encoder, or with one that is loaded; with `refresh` searches see new generations.
 
     Raises:
@@ -190,7 +180,7 @@ def open_index(
     return Index.open(path, encoder=encoder, memory=options.memory, threads=options.threads, refresh=refresh)
 
 
-def load_encoder(path: Path, options: OpenOptions | SearchOptions) -> Encoder:
+def load_encoder(path: Path, options: OpenOptions) -> Encoder:
     """The encoder that the options or the index name.
 
     Raises:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +66,8 @@ def command(index: Path, options: OpenOptions, place: Place) -> None:
         def ready() -> None:
             note(f"Serving {index} at {url} (Ctrl-C to stop)")
             if place.open_:
+                import webbrowser
+
                 webbrowser.open(url)
 
         with open_index(index, options, refresh=True) as opened:

@@ -29,7 +29,7 @@ from colindex.params import BuildParams
 from colindex.progress import Progress, Report
 from colindex.projection import Projection, learn_projection
 from colindex.sampling import Sample, draw_sample
-from colindex.segmenting import BESIDE_THE_RECORD, thread_count, write_segments
+from colindex.segmenting import BESIDE_THE_RECORD, new_ids, reported, thread_count, write_segments
 from colindex.sources import Source
 from colindex.staging import Staging, State
 from colindex.storage.catalog import Catalog
@@ -195,13 +195,10 @@ def _encode(path: Path, source: Source, staging: Staging, state: State, codebook
             source,
             spool,
             codebook,
-            state.params,
             first_chunk=state.next_chunk,
             first_segment=len(state.sealed) + 1,
         )
-        for step in steps:
-            done += step.documents
-            report(Progress("encode", done, state.documents))
+        for step in reported(steps, report, state.documents, done):
             if step.sealed is not None:
                 state = staging.save(replace(state, sealed=(*state.sealed, step.sealed), next_chunk=step.next_chunk))
     return replace(state, seconds=seconds)
@@ -209,7 +206,6 @@ def _encode(path: Path, source: Source, staging: Staging, state: State, codebook
 
 def _commit(path: Path, staging: Staging, state: State, codebook: Codebook, report: Report) -> Manifest:
     """Stage 5; it is done already if the kill that is being resumed from came after it."""
-    spool = staging.spool
     report(Progress("commit", 0, state.documents))
     manifest = Manifest(
         generation=1,
@@ -227,11 +223,9 @@ def _commit(path: Path, staging: Staging, state: State, codebook: Codebook, repo
         documents=sum(info.documents for info in state.sealed),
         tokens=sum(info.tokens for info in state.sealed),
     )
-    ids = (id_ for number in range(spool.chunk_count()) for id_ in spool.ids(number))
-    places = ((segment, document) for segment, info in enumerate(state.sealed, 1) for document in range(info.documents))
     with Catalog.open_writer(path) as catalog:
         if not catalog.generation:
-            catalog.commit(manifest, ((id_, *place) for id_, place in zip(ids, places, strict=True)))
+            catalog.commit(manifest, new_ids(staging.spool, state.sealed))
         return catalog.manifest()
 
 

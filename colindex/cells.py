@@ -8,7 +8,7 @@
 
 All in whole numbers of 8 bits, in one step for all values: sums are exact, so that every machine finds the same cells, with any
 instruction set. Fewer centroids than `FEW` have no cells: probing scores them all in less time than it would take to choose.
-Another round of means finds .004 more of the best centroids, and takes as long again (docs/LOG.md).
+Another round of means would find hardly more of the best centroids, and take as long again (docs/LOG.md).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +40,7 @@ from colindex.errors import (
 from colindex.fingerprint import fingerprint_difference
 from colindex.growth import grown
 from colindex.progress import Progress, Report, silent
-from colindex.segmenting import BESIDE_THE_RECORD, write_segments
+from colindex.segmenting import BESIDE_THE_RECORD, new_ids, reported, write_segments
 from colindex.sources import Ingested, Source
 from colindex.spool import Spool
 from colindex.storage.catalog import Catalog
@@ -53,7 +53,7 @@ from colindex.storage.plain import read_arrays, write_arrays
 from colindex.storage.segments import SegmentInfo
 from colindex.storage.tombstones import Tombstones, read_tombstones, write_tombstones
 
-__all__ = ["ChangeReport", "add", "check_source", "delete", "new_ids", "tidy", "writing"]
+__all__ = ["ChangeReport", "add", "check_source", "delete", "tidy", "writing"]
 
 SPOOL = "adding"
 _SHOWN = 5
@@ -166,7 +166,8 @@ def delete(
                 from colindex.filters import matching
 
                 wanted |= dict.fromkeys(matching(path, manifest, where))
-            found = {id_: place for id_ in wanted if (place := catalog.locate(id_)) is not None}
+            located = zip(wanted, catalog.locate_each(wanted), strict=True)
+            found = {id_: place for id_, place in located if place is not None}
             if len(found) < len(wanted) and not missing_ok:
                 raise _not_found(path, [id_ for id_ in wanted if id_ not in found])
             places: Places = defaultdict(list)
@@ -248,8 +249,8 @@ def _located(path: Path, catalog: Catalog, spool: Spool, *, replace: bool) -> Pl
     """Where the spool's ids are in the index already."""
     places: Places = defaultdict(list)
     for chunk in range(spool.chunk_count()):
-        for id_ in spool.ids(chunk):
-            place = catalog.locate(id_)
+        ids = spool.ids(chunk)
+        for id_, place in zip(ids, catalog.locate_each(ids), strict=True):
             if place is None:
                 continue
             if not replace:
@@ -297,13 +298,12 @@ def _segments(
     progress: Report,
 ) -> tuple[list[SegmentInfo], Drift]:
     """Step 4: the new segments, and the drift of everything that was added since the codebook was trained."""
-    sealed, done = [], 0
+    sealed = []
     drift = Drift.none(codebook, manifest.tokens) if manifest.drift is None else Drift.from_json(manifest.drift)
     number = manifest.next_segment
-    for step in write_segments(path, source, spool, codebook, source.params, first_segment=number, drifting=True):
-        done += step.documents
+    steps = write_segments(path, source, spool, codebook, first_segment=number, drifting=True)
+    for step in reported(steps, progress, ingested.documents):
         drift = drift if step.drift is None else drift.merged(step.drift)
-        progress(Progress("encode", done, ingested.documents))
         if step.sealed is not None:
             sealed.append(step.sealed)
     return sealed, drift
@@ -320,13 +320,6 @@ def _tombstones(path: Path, manifest: Manifest, places: Places) -> dict[str, Tom
                 path, info.name, manifest.generation + 1, info.documents, before | set(lost)
             )
     return tombstones
-
-
-def new_ids(spool: Spool, segments: Sequence[SegmentInfo]) -> Iterator[tuple[str, int, int]]:
-    """Where each id of the spool is in the new segments."""
-    ids = (id_ for chunk in range(spool.chunk_count()) for id_ in spool.ids(chunk))
-    places = ((int(info.name), document) for info in segments for document in range(info.documents))
-    return ((id_, *place) for id_, place in zip(ids, places, strict=True))
 
 
 def _foreseen(

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from colindex.checkpoints import Checkpoint, load_checkpoint
 from colindex.errors import ParameterError
 from colindex.fingerprint import JSON, fingerprint_difference, fingerprint_of
-from colindex.params import Window
+from colindex.params import Window, one_of
 from colindex.types import Document, TokenBatch
-from colindex.windows import checked_window, cut, moved
+from colindex.windows import cut, moved
 
 __all__ = ["Encoder", "fingerprint_difference"]
 
@@ -92,7 +92,7 @@ class Encoder:
         """
         if batch_size < 1:
             raise ParameterError(f"batch_size: expected 1 or more, got {batch_size}.")
-        window = checked_window(window)
+        window = one_of("window", window, get_args(Window))
         checkpoint = load_checkpoint(str(name), device)
         if max_tokens is not None:
             _set_document_length(str(name), checkpoint, max_tokens)
@@ -142,16 +142,15 @@ class Encoder:
         windows = cut(named, self.window)
 
         def told(encoded: int) -> None:
-            if (
-                progress is not None
-            ):  # windows are sorted by length, so that those of a document are done at different times
+            # windows are sorted by length, so that those of a document are done at different times
+            if progress is not None:
                 progress(len(named) * encoded // len(windows.texts))
 
         parts = self._encode(windows.texts, "document", told)
         placed = [
             replace(part, spans=moved(part.spans, start)) for part, start in zip(parts, windows.starts, strict=True)
         ]
-        joined = [self._joined(of_one) for of_one in windows.by_document(placed)]
+        joined = [_joined(of_one) for of_one in windows.by_document(placed)]
         return self._batch([document.id for document in named], joined, "document")
 
     def encode_queries(self, texts: Sequence[str]) -> TokenBatch:
@@ -234,14 +233,6 @@ class Encoder:
             spans[: len(offsets)] = _spans(offsets, text, len(self._checkpoint.prompts[task]))
         return _Tokens(vectors, ids, spans[kept])
 
-    def _joined(self, windows: Sequence[_Tokens]) -> _Tokens:
-        """Step 5: one document's tokens."""
-        if len(windows) == 1:
-            return windows[0]
-        return _Tokens(
-            *(np.concatenate([getattr(part, name) for part in windows]) for name in ("vectors", "ids", "spans"))
-        )
-
     def _batch(self, ids: Sequence[str], texts: Sequence[_Tokens], task: str) -> TokenBatch:
         """Step 5."""
         parts, pooled = [self._nothing(task), *texts], self._pools(task)
@@ -256,6 +247,17 @@ class Encoder:
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 """Half of a UTF-16 pair, as broken JSON leaves it: no tokenizer takes it. Its replacement is one character as well."""
+
+
+def _joined(windows: Sequence[_Tokens]) -> _Tokens:
+    """Step 5: one document's tokens."""
+    if len(windows) == 1:
+        return windows[0]
+    return _Tokens(
+        vectors=np.concatenate([window.vectors for window in windows]),
+        ids=np.concatenate([window.ids for window in windows]),
+        spans=np.concatenate([window.spans for window in windows]),
+    )
 
 
 def _set_document_length(name: str, checkpoint: Checkpoint, max_tokens: int) -> None:

@@ -39,7 +39,7 @@ from colindex.search import search, search_each, search_exact
 from colindex.sources import Source, TextSource, VectorSource
 from colindex.storage.manifest import Manifest
 from colindex.threads import blas_threads, one_blas_thread
-from colindex.types import Document, Hit, SearchStats, TextEncoder, TokenBatch
+from colindex.types import Document, DocumentEncoder, Hit, SearchStats, TextEncoder, TokenBatch
 
 __all__ = ["Index"]
 
@@ -67,7 +67,7 @@ class Index:
         cls,
         path: str | Path,
         documents: Iterable[Document],
-        encoder: TextEncoder,
+        encoder: DocumentEncoder,
         params: BuildParams | None = None,
         *,
         resume: bool = False,

@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from colindex.errors import ParameterError, QueryError
+from colindex.errors import ColindexError, ParameterError, QueryError
 
-__all__ = ["BuildParams", "SearchParams", "Window", "checked_k", "parse_bytes"]
+__all__ = ["BuildParams", "SearchParams", "Window", "checked_k", "one_of", "parse_bytes"]
+
+Choice = TypeVar("Choice")
 
 Window = Literal["document", "sentence"]
 """What an encoder sees at once: a document, or each of its sentences alone (`colindex.windows`)."""
@@ -76,7 +78,7 @@ class BuildParams:
         return cls(**known)
 
     def __post_init__(self) -> None:
-        _one_of("bits", self.bits, (1, 2, 4, 8))
+        one_of("bits", self.bits, (1, 2, 4, 8))
         _within("pool_factor", self.pool_factor, 1, 8)
         _within("protected_tokens", self.protected_tokens, 0, 1024)
         _within("segment_tokens", self.segment_tokens, 1, 2**31)
@@ -120,6 +122,24 @@ def checked_k(k: object) -> int:
     return k
 
 
+def one_of(
+    name: str, value: object, choices: tuple[Choice, ...], error: type[ColindexError] = ParameterError
+) -> Choice:
+    """A value that has to be one of some.
+
+    >>> one_of("window", "document", ("document", "sentence"))
+    'document'
+
+    Raises:
+        ColindexError: of the kind `error`, it is none of those.
+    """
+    for choice in choices:
+        if value == choice and not isinstance(value, bool):
+            return choice
+    *others, last = map(repr, choices)
+    raise error(f"{name}: expected {', '.join(others)} or {last}, got {value!r}.")
+
+
 def _within(name: str, value: object, low: int, high: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise ParameterError(f"{name}: expected a whole number from {low:,} to {high:,}, got {value!r}.")
@@ -128,8 +148,3 @@ def _within(name: str, value: object, low: int, high: int) -> None:
 def _not_negative(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:  # NaN is not
         raise ParameterError(f"{name}: expected a number, 0 or more, got {value!r}.")
-
-
-def _one_of(name: str, value: object, choices: tuple[int, ...]) -> None:
-    if value not in choices or isinstance(value, bool):
-        raise ParameterError(f"{name}: expected one of {', '.join(map(str, choices))}, got {value!r}.")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from colindex.errors import QueryError
 from colindex.fetched import fetch
+from colindex.params import one_of
 from colindex.search import Ranked, Snapshot
 from colindex.sentences import sentences
 from colindex.spans import vectors_inside
@@ -28,6 +29,7 @@ from colindex.spool import decode_document
 __all__ = ["Unit", "checked_unit", "documents_to_split", "rank_passages"]
 
 Unit = Literal["document", "sentence"]
+_UNITS: tuple[Unit, ...] = get_args(Unit)
 
 _TIMES_K, _LEAST = 4, 64
 
@@ -38,10 +40,7 @@ def checked_unit(unit: object) -> Unit:
     Raises:
         QueryError: it is none of those.
     """
-    for known in get_args(Unit):
-        if unit == known:
-            return known  # type: ignore[no-any-return]
-    raise QueryError(f"unit: expected {' or '.join(map(repr, get_args(Unit)))}, got {unit!r}.")
+    return one_of("unit", unit, _UNITS, QueryError)
 
 
 def documents_to_split(k: int) -> int:

@@ -27,14 +27,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colindex.build import train
-from colindex.change import check_source, new_ids
+from colindex.change import check_source
 from colindex.codebook import Codebook, SearchCodebook
 from colindex.kernels import chosen as kernels
 from colindex.params import BuildParams
 from colindex.progress import Progress, Report
 from colindex.projection import Projection
 from colindex.sampling import Sample, draw_sample, sample_tokens
-from colindex.segmenting import write_segments
+from colindex.segmenting import new_ids, reported, write_segments
 from colindex.sources import Ingested, Source, TextSource
 from colindex.spool import CHUNK_VECTOR_BYTES, Spool, decode_document
 from colindex.staging import Staging, State
@@ -78,11 +78,13 @@ def retrain_index(path: Path, catalog: Catalog, encoder: TextEncoder | None, rep
             stored = replace(codebook, projection=old.projection)
         name = next_codebook(manifest.codebook)
         files = write_arrays(codebook_path(path, name), *stored.to_arrays())
-        segments = _segments(path, manifest, source, staging.spool, codebook, ingested, report)
+        steps = write_segments(path, source, staging.spool, codebook, first_segment=manifest.next_segment)
+        sealed = [step.sealed for step in reported(steps, report, ingested.documents)]
+        segments = tuple(info for info in sealed if info is not None)
         following = manifest.next(
             codebook=name,
             codebook_files=files,
-            segments=tuple(segments),
+            segments=segments,
             next_segment=manifest.next_segment + len(segments),
             tombstones={},
             drift=None,
@@ -157,25 +159,6 @@ class Decoded:
         firsts = _first_members(part.offsets, part.source_offsets, stored)
         token_ids, spans = (None if column is None else column[firsts] for column in (token_ids, spans))
         return PooledBatch(TokenBatch(tuple(part.ids), vectors, part.offsets, token_ids, spans), source)
-
-
-def _segments(
-    path: Path,
-    manifest: Manifest,
-    source: Source,
-    spool: Spool,
-    codebook: Codebook,
-    ingested: Ingested,
-    report: Report,
-) -> list[SegmentInfo]:
-    """Step 3."""
-    sealed, done = [], 0
-    for step in write_segments(path, source, spool, codebook, source.params, first_segment=manifest.next_segment):
-        done += step.documents
-        report(Progress("encode", done, ingested.documents))
-        if step.sealed is not None:
-            sealed.append(step.sealed)
-    return sealed
 
 
 def _trained(sample: Sample, params: BuildParams, projection: Projection | None, report: Report) -> Codebook:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from pathlib import Path
 from colindex.codebook import Codebook
 from colindex.drift import Drift, measure
 from colindex.params import BuildParams, parse_bytes
+from colindex.progress import Progress, Report
 from colindex.sources import Source
 from colindex.spool import CHUNK_VECTOR_BYTES, Spool, decode_document, encode_document
 from colindex.storage.directory import remove_tree
@@ -29,7 +30,7 @@ from colindex.storage.segments import MAX_DOCUMENTS, SegmentInfo, segment_path
 from colindex.threads import INDEPENDENT
 from colindex.types import CodedBatch, Document, PooledBatch
 
-__all__ = ["BESIDE_THE_RECORD", "Segmented", "append_part", "thread_count", "write_segments"]
+__all__ = ["BESIDE_THE_RECORD", "Segmented", "append_part", "new_ids", "reported", "thread_count", "write_segments"]
 
 BESIDE_THE_RECORD = 12
 """Bytes on disk a stored vector beside its record, about: postings, token ids and spans, text."""
@@ -54,12 +55,11 @@ class Segmented:
     """How far its vectors lie from what the codebook was learned from, if that was asked for."""
 
 
-def write_segments(  # noqa: PLR0913 - where from, where to, and how
+def write_segments(
     path: Path,
     source: Source,
     spool: Spool,
     codebook: Codebook,
-    params: BuildParams,
     *,
     first_chunk: int = 0,
     first_segment: int,
@@ -72,7 +72,7 @@ def write_segments(  # noqa: PLR0913 - where from, where to, and how
     Raises:
         DiskSpaceError: the disk is full.
     """
-    chunks, number = spool.chunk_count(), first_segment
+    params, chunks, number = source.params, spool.chunk_count(), first_segment
     writer: SegmentWriter | None = None
     columns: tuple[bool, ...] = ()
     batches = ((chunk, source.tokens(spool, chunk)) for chunk in range(first_chunk, chunks))
@@ -88,6 +88,22 @@ def write_segments(  # noqa: PLR0913 - where from, where to, and how
         if full or not following:
             sealed, writer, number = writer.seal(), None, number + 1
         yield Segmented(len(batch.tokens), chunk + 1, sealed, drift)
+
+
+def reported(steps: Iterator[Segmented], report: Report, total: int, done: int = 0) -> Iterator[Segmented]:
+    """The same steps, told as progress from `done` to `total` documents: the beginning, and each of them."""
+    report(Progress("encode", done, total))
+    for step in steps:
+        done += step.documents
+        report(Progress("encode", done, total))
+        yield step
+
+
+def new_ids(spool: Spool, segments: Sequence[SegmentInfo]) -> Iterator[tuple[str, int, int]]:
+    """Where each id of the spool is in the segments that were made of it."""
+    ids = (id_ for chunk in range(spool.chunk_count()) for id_ in spool.ids(chunk))
+    places = ((int(info.name), document) for info in segments for document in range(info.documents))
+    return ((id_, *place) for id_, place in zip(ids, places, strict=True))
 
 
 def thread_count(params: BuildParams) -> int:

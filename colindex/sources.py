@@ -17,7 +17,7 @@ from colindex.params import BuildParams
 from colindex.pooling import pool
 from colindex.progress import Progress, Report
 from colindex.spool import Spool, check_unique, decode_document, document_chunks, id_hashes, token_chunks
-from colindex.types import Document, PooledBatch, TextEncoder, TokenBatch
+from colindex.types import Document, DocumentEncoder, PooledBatch, TokenBatch
 
 __all__ = ["Ingested", "Source", "TextSource", "VectorSource"]
 
@@ -62,7 +62,7 @@ class TextSource:
     """Documents and the encoder that turns them into vectors."""
 
     documents: Iterable[Document]
-    encoder: TextEncoder
+    encoder: DocumentEncoder
     params: BuildParams
     kind: str = "text"
 

@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 
 from colindex.errors import VectorError
 
-__all__ = ["CodedBatch", "Document", "Hit", "PooledBatch", "SearchStats", "SourceTokens", "TextEncoder", "TokenBatch"]
+__all__ = [
+    "CodedBatch",
+    "Document",
+    "DocumentEncoder",
+    "Hit",
+    "PooledBatch",
+    "SearchStats",
+    "SourceTokens",
+    "TextEncoder",
+    "TokenBatch",
+]
 
 MIN_DIM, MAX_DIM = 8, 1024
 _PIECE = 1 << 18  # values looked at together
@@ -99,8 +109,8 @@ class TokenBatch:
         return len(self.ids)
 
 
-class TextEncoder(Protocol):
-    """What an index needs of an encoder; `colindex.Encoder` is one, and so is anything else with these."""
+class DocumentEncoder(Protocol):
+    """What a build needs of an encoder."""
 
     @property
     def name(self) -> str:
@@ -124,6 +134,10 @@ class TextEncoder(Protocol):
 
     def encode_documents(self, documents: Sequence[Document]) -> TokenBatch:
         """Token vectors of some documents."""
+
+
+class TextEncoder(DocumentEncoder, Protocol):
+    """What an index needs of an encoder; `colindex.Encoder` is one, and so is anything else with these."""
 
     def encode_queries(self, texts: Sequence[str]) -> TokenBatch:
         """Token vectors of some queries, in their order."""

@@ -16,31 +16,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from colindex.errors import ParameterError
 from colindex.params import Window
 from colindex.sentences import sentences
 from colindex.types import Document
 
-__all__ = ["Cut", "checked_window", "cut", "moved"]
+__all__ = ["Cut", "cut", "moved"]
 
 Part = TypeVar("Part")
-
-
-def checked_window(window: object) -> Window:
-    """One of the windows that there are.
-
-    Raises:
-        ParameterError: it is none of those.
-    """
-    for known in get_args(Window):
-        if window == known:
-            return known  # type: ignore[no-any-return]
-    raise ParameterError(f"window: expected {' or '.join(map(repr, get_args(Window)))}, got {window!r}.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from colindex.storage import directory
@@ -50,18 +50,23 @@ def _hold(folder: Path, destination: Path) -> int:
     """Make the folder, if need be, and lock it; the descriptor that holds the lock."""
     while True:
         folder.mkdir(exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if folder.is_dir() and os.path.samestat(os.fstat(descriptor), folder.stat()):
+        with ExitStack() as undo, suppress(FileNotFoundError):  # whoever had it may remove it at any moment
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            undo.callback(os.close, descriptor)
+            _lock(descriptor, folder, destination)
+            if os.path.samestat(os.fstat(descriptor), folder.stat()):
+                undo.pop_all()
                 return descriptor
-        except BlockingIOError:
-            os.close(descriptor)
-            _require_absent(destination)  # its writer is about to end
-            raise IndexLockedError(
-                f"{destination}: another process is writing it at this moment (in {folder}); wait until it has finished."
-            ) from None
-        os.close(descriptor)  # whoever had it has removed it meanwhile
+
+
+def _lock(descriptor: int, folder: Path, destination: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _require_absent(destination)  # its writer is about to end
+        raise IndexLockedError(
+            f"{destination}: another process is writing it at this moment (in {folder}); wait until it has finished."
+        ) from None
 
 
 def publish(result: Path, destination: Path) -> None:

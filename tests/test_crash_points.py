@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -137,6 +138,7 @@ def _killed(folder: Path, name: str, at: int) -> bool:
                 OPERATIONS[name].act(folder)
             os._exit(0)
         finally:
+            traceback.print_exc()
             os._exit(1)
     _, status = os.waitpid(child, 0)
     assert status in (0, signal.SIGKILL), f"{name} at {at}: status {status}"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import io
 import json
+import os
 import re
 import shutil
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -304,24 +306,28 @@ def test_what_a_kill_left_beside_a_finished_one_is_cleared_away(texts: Path, tmp
         assert (tmp_path / ".other.partial").is_dir()
 
 
+@pytest.mark.parametrize(("module", "name"), [(os, "open"), (fcntl, "flock"), (os, "fstat")])
 def test_a_working_folder_that_goes_while_it_is_locked_is_made_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
 ) -> None:
-    flock = fcntl.flock
-    calls: list[int] = []
+    """Its holder ends before we open it, between that and our locking it, or before we see that we have locked it."""
+    step, folder = getattr(module, name), tmp_path / ".new.partial"
+    descriptors, going = len(os.listdir("/proc/self/fd")), iter([folder.rmdir])
 
-    def late(descriptor: int, how: int) -> None:
-        if not calls:
-            (tmp_path / ".new.partial").rmdir()  # its holder ends between our opening and our locking it
-        calls.append(how)
-        flock(descriptor, how)
+    def late(*arguments: Any, **options: Any) -> Any:
+        if folder.is_dir():
+            next(going, lambda: None)()
+        return step(*arguments, **options)
 
-    monkeypatch.setattr("colindex.storage.staged.fcntl.flock", late)
+    monkeypatch.setattr(module, name, late)
     with working_folder(tmp_path / "new") as work:
+        assert next(going, None) is None
         assert work.is_dir()
         with pytest.raises(IndexLockedError), working_folder(tmp_path / "new"):
             pass
-    assert (len(calls), list(tmp_path.iterdir())) == (3, [])
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+    assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
 @pytest.mark.parametrize("act", ["export", "copy", "import"])

@@ -15,8 +15,10 @@ from colindex.compact import compact
 from colindex.errors import EncoderMismatchError
 from colindex.progress import Progress
 from colindex.storage.catalog import Catalog
+from colindex.storage.checksums import FileSum
 from colindex.storage.layout import next_codebook, stray_paths
 from colindex.storage.manifest import Manifest
+from colindex.storage.plain import within
 from colindex.storage.verify import verify_index
 from tests.faults import Failure, FaultyOperations, using
 from tests.oracles import exact_maxsim
@@ -50,6 +52,13 @@ def changed(folder: Path, params: BuildParams) -> list[Document]:
 def manifest_of(folder: Path) -> Manifest:
     with Catalog.open_reader(folder) as catalog:
         return catalog.manifest()
+
+
+def projection_of(index: Index) -> dict[str, FileSum]:
+    """Its files, with their sums."""
+    files = within(index.manifest.codebook_files, "projection")
+    assert files
+    return files
 
 
 def hits(index: Index, queries: Sequence[str] = QUERIES) -> list[list[tuple[str, float]]]:
@@ -123,17 +132,17 @@ def test_vectors_are_decoded_and_coded_once_more(tmp_path: Path, pool_factor: in
         index.add_vectors([late])
         index.delete(["v3", "v4", "late-v0"])
         before = [{hit.id: hit.score for hit in index.search_vectors(query, 200, params=EVERY)} for query in queries]
+        projection = projection_of(index)
         report = index.compact(retrain=True)
         after = [{hit.id: hit.score for hit in index.search_vectors(query, 200, params=EVERY)} for query in queries]
         assert (report.documents, report.segments_after) == (117, 2), "those with token ids apart"
-        projections = [index.manifest.codebook_files[f"projection/{name}"] for name in ("zarr.json", "c/0/0")]
+        assert projection_of(index) == projection
     for old, new in zip(before, after, strict=True):
         assert new == pytest.approx(old, abs=0.05)
     if pool_factor == 1:
         scores = exact_maxsim(queries[0], late.vectors.astype(np.float32), late.offsets)
         exact = {id_: score for id_, score in zip(late.ids, scores, strict=True) if id_ != "late-v0"}
         assert {id_: after[0][id_] for id_ in exact} == pytest.approx(exact, abs=0.05)
-    assert len(projections) == 2
     assert verify_index(folder) == []
 
 
@@ -216,9 +225,11 @@ def test_a_reader_keeps_the_old_codebook(tmp_path: Path) -> None:
     folder = tmp_path / "index"
     changed(folder, BuildParams())
     with opened(folder) as reader:
-        before, stages = hits(reader), []
-        compact(folder, retrain=True, encoder=WordEncoder(), progress=lambda step: stages.append(step.stage))
-        assert list(dict.fromkeys(stages)) == ["ingest", "sample", "train", "encode"]
+        before, seen = hits(reader), list[Progress]()
+        compact(folder, retrain=True, encoder=WordEncoder(), progress=seen.append)
+        assert list(dict.fromkeys(step.stage for step in seen)) == ["ingest", "sample", "train", "encode"]
+        encoded = [(step.done, step.total) for step in seen if step.stage == "encode"]
+        assert (encoded[0], encoded[-1]) == ((0, len(reader)), (len(reader), len(reader))), "seen from its beginning"
         assert hits(reader) == before
         assert reader.reopen()
         assert [{id_ for id_, _ in found} for found in hits(reader)] == [{id_ for id_, _ in found} for found in before]

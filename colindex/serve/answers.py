@@ -22,19 +22,17 @@ from numpy.typing import NDArray
 
 import colindex
 from colindex.errors import DocumentNotFoundError
-from colindex.explain import Explanation
 from colindex.filters import columns
 from colindex.index import Index
 from colindex.match import Match
-from colindex.serve.shapes import ExplainForm, InspectForm, SearchForm
+from colindex.params import SearchParams
+from colindex.serve.shapes import Counters, ExplainForm, InspectForm, SearchForm
 from colindex.serve.snippets import Snippet, beginning, snippet
 from colindex.storage.segments import metadata_table
 from colindex.types import Document, Hit
 from colindex.views.data import finite
 
 __all__ = ["Description", "explain", "inspect", "search"]
-
-_COUNTERS = ("postings", "gathered", "candidates", "bytes_read", "reads", "cache_hits", "cache_misses", "prefetch_hits")
 
 
 def search(index: Index, form: SearchForm) -> dict[str, Any]:
@@ -55,7 +53,7 @@ def search(index: Index, form: SearchForm) -> dict[str, Any]:
         "generation": index.manifest.generation,
         "seconds": {**seconds, "snippets": done - searched},
         "total_seconds": done - start,
-        "counters": {name: getattr(stats, name) for name in _COUNTERS},
+        "counters": {name: getattr(stats, name) for name in Counters.model_fields},
     }
 
 
@@ -98,14 +96,13 @@ def explain(index: Index, form: ExplainForm) -> dict[str, Any]:
         "score": finite(found.score),
         "kth": finite(found.kth),
         "reach": [asdict(one) for one in found.reach],
-        "would_refine": _settings(found, "would_refine"),
-        "advice": _settings(found, "advice"),
+        "would_refine": _settings(found.would_refine),
+        "advice": _settings(found.advice),
     }
 
 
-def _settings(found: Explanation, name: str) -> Mapping[str, Any] | None:
+def _settings(params: SearchParams | None) -> Mapping[str, Any] | None:
     """Settings as a search takes them: JSON has no infinite margin, so that one is the largest number there is."""
-    params = getattr(found, name)
     if params is None:
         return None
     margin = params.margin if math.isfinite(params.margin) else float(np.finfo(np.float64).max)

@@ -14,8 +14,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from colindex.params import SearchParams
+from colindex.passages import Unit
+from colindex.storage.entries import MAX_ID_BYTES
 
 __all__ = [
+    "Counters",
     "ExplainForm",
     "Explained",
     "Found",
@@ -28,12 +31,12 @@ __all__ = [
 ]
 
 _DEFAULTS = SearchParams()
-QUERY_CHARACTERS, ID_CHARACTERS, WHERE_CHARACTERS, IDS = 8_192, 511, 65_536, 10_000
+QUERY_CHARACTERS, WHERE_CHARACTERS, IDS = 8_192, 65_536, 10_000
 
 Query = Annotated[
     str, Field(min_length=1, max_length=QUERY_CHARACTERS, pattern=r"\S", description="Any text but blanks.")
 ]
-Id = Annotated[str, Field(min_length=1, max_length=ID_CHARACTERS, description="External id of a document.")]
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_BYTES, description="External id of a document.")]
 
 
 class _Form(BaseModel):
@@ -70,7 +73,7 @@ class _Settings(_Form):
 class SearchForm(_Settings):
     """A search."""
 
-    unit: Literal["document", "sentence"] = Field("document", description="What to rank documents by.")
+    unit: Unit = Field("document", description="What to rank documents by.")
 
 
 class InspectForm(_Form):
@@ -109,7 +112,7 @@ class HitRow(BaseModel):
 
 
 class Counters(BaseModel):
-    """What a search did."""
+    """What a search did: fields of `SearchStats`."""
 
     postings: int
     gathered: int

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,3 +109,12 @@ def test_retraining_codes_the_texts_anew(run: Run, path: Path, grown: Path) -> N
         assert codebook > index.manifest.codebook
     assert hits(path)[0][0] == hits(grown)[0][0]
     assert verify_index(path) == []
+
+
+def test_the_encoder_to_retrain_with_may_be_named(
+    run: Run, path: Path, loaded: list[tuple[str, dict[str, Any]]]
+) -> None:
+    assert run("compact", path, "--retrain", "--encoder", "elsewhere/words", "--dry-run").exit_code == 0
+    assert loaded == [], "a dry run encodes nothing"
+    assert run("compact", path, "--retrain", "--encoder", "elsewhere/words").exit_code == 0
+    assert loaded == [("elsewhere/words", {"window": "document"})]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -130,6 +131,7 @@ def test_version() -> None:
         ["delete", "x", "--from", "no-such-file"],
         ["delete", "x", "doc-1", "--where", "a = 1"],
         ["compact"],
+        ["compact", "x", "--encoder", "minilm"],
         ["export", "x"],
         ["import", "no-such-folder", "x"],
     ],
@@ -206,32 +208,28 @@ def test_help_is_fast() -> None:
     assert best < 1.5  # 0.1 s on an idle machine
 
 
+# Ctrl-C is heard: what a shell runs in the background inherits that it is not.
+_STARTED = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.path.insert(0, sys.argv.pop(1))
+from tests.words import WordEncoder
+from colindex.encoder import Encoder
+Encoder.load = lambda name, **settings: WordEncoder()
+from colindex.cli import main
+main()
+"""
+
+
+def _start(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
+    """`colindex` in a process of its own, with an encoder that needs no model."""
+    command = [sys.executable, "-c", _STARTED, str(ROOT), *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=ENVIRONMENT, text=True, **options)
+
+
 def test_a_closed_pipe_is_quiet(index_path: Path) -> None:
-    code = (
-        "import signal, sys; sys.path.insert(0, sys.argv.pop(1))\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
-        "from tests.words import WordEncoder\n"
-        "from colindex.encoder import Encoder\n"
-        "Encoder.load = lambda name, **settings: WordEncoder()\n"
-        "from colindex.cli import main\n"
-        "main()\n"
-    )
-    arguments = [
-        sys.executable,
-        "-c",
-        code,
-        str(ROOT),
-        "search",
-        str(index_path),
-        "-",
-        "-k",
-        "100",
-        "--format",
-        "jsonl",
-    ]
-    with subprocess.Popen(
-        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True
-    ) as process:
+    with _start("search", index_path, "-", "-k", "100", "--format", "jsonl") as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
@@ -244,18 +242,7 @@ def test_a_closed_pipe_is_quiet(index_path: Path) -> None:
 
 
 def test_an_interrupt_says_aborted_and_how_to_go_on(tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
-        "from tests.words import WordEncoder\n"
-        "from colindex.encoder import Encoder\n"
-        "Encoder.load = lambda name, **settings: WordEncoder()\n"
-        "from colindex.cli import main\n"
-        "main()\n"
-    )
-    arguments = [sys.executable, "-c", code, str(ROOT), "build", "-", "-o", "my index", "--bits", "4"]
-    with subprocess.Popen(
-        arguments, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True, cwd=tmp_path
-    ) as process:
+    with _start("build", "-", "-o", "my index", "--bits", "4", cwd=tmp_path) as process:
         assert process.stdin is not None
         assert process.stderr is not None
         process.stdin.write('{"_id": "a", "text": "amber"}\n')

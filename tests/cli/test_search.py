@@ -176,7 +176,8 @@ def test_who_types_queries_gets_each_answer_at_once(
     monkeypatch: pytest.MonkeyPatch, terminal: bool, sizes: list[int]
 ) -> None:
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: terminal))
-    options = SearchOptions(1, "1MiB", 1, None, None, 1, 1, 2.5, exact=False)
+    opening: dict[str, Any] = {"memory": "1MiB", "threads": 1, "encoder": None, "device": None}
+    options = SearchOptions(**opening, k=1, nprobe=1, candidates=1, margin=2.5, exact=False)
     index = Recorder()
     queries = [Query(str(number), "text") for number in range(70)]
     answered = [query for query, _ in results(cast(Index, index), queries, options, stats=False)]

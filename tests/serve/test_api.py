@@ -150,9 +150,9 @@ def test_a_wrong_form_is_told_by_field(client: TestClient, form: dict[str, Any],
         (b"{", 422),
         (b"[]", 422),
         (b"\xff", 400),
-        (b'{"query": "\\ud800"}', 200),
-        (b'{"query": "a", "ids": ["\\ud800"]}', 400),
-        (b'{"query": "a", "where": "\\ud800 = 1"}', 400),
+        (b'{"query": "\\ud800"}', 422),
+        (b'{"query": "a", "ids": ["\\ud800"]}', 422),
+        (b'{"query": "a", "where": "\\ud800 = 1"}', 422),
         (b'{"query": "a", "where": "\\u0000"}', 400),
         (b'{"query": "a", "margin": NaN}', 422),
         (b'{"query": "a", "k": 1e400}', 422),
@@ -161,11 +161,8 @@ def test_a_wrong_form_is_told_by_field(client: TestClient, form: dict[str, Any],
 )
 def test_broken_bodies_are_the_senders_fault(client: TestClient, body: bytes, status: int) -> None:
     response = client.post("/api/search", content=body, headers={"content-type": "application/json"})
-    if status == 200:
-        assert response.status_code in (200, 422)
-    else:
-        assert 400 <= response.status_code < 500, response.text
-        Problem.model_validate(response.json())
+    assert response.status_code == status, response.text
+    Problem.model_validate(response.json())
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("GET", "/api/search", 405)])

@@ -116,7 +116,9 @@ def test_a_search_shows_hits_with_their_best_sentence_and_where_time_went(
     label = page.locator("#stages").get_attribute("aria-label") or ""
     assert "encode" in label and "refine" in label
     widths = page.locator("#stages i").evaluate_all("parts => parts.map(part => part.getBoundingClientRect().width)")
-    assert sum(widths) == pytest.approx(page.locator("#stages").bounding_box()["width"], abs=12)  # type: ignore[index]
+    box = page.locator("#stages").bounding_box()
+    assert box is not None
+    assert sum(widths) == pytest.approx(box["width"], abs=12)
     assert "64 scored · blocks: " in page.locator("#work").inner_text()
     assert page.url == address(url, q="wonder stands")
     assert problems == []

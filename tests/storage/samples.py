@@ -1,4 +1,4 @@
-"""Small indexes for the tests of storage: random documents, and the same bytes for the same seed."""
+"""Small indexes for the tests of storage, the same bytes for the same seed, and what those look at in them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from colindex.storage.catalog import Catalog
+from colindex.storage.catalog import Catalog, catalog_path
 from colindex.storage.layout import codebook_path
 from colindex.storage.lock import WriterLock
 from colindex.storage.manifest import Manifest
 from colindex.storage.plain import write_arrays
 from colindex.storage.segment_writer import SegmentWriter
-from colindex.storage.segments import SegmentInfo
+from colindex.storage.segments import SegmentInfo, SegmentReader
 
 CENTROIDS = 20
 RECORD_BYTES = 12
@@ -122,3 +122,26 @@ def add_segment(path: Path, catalog: Catalog, manifest: Manifest, lengths: Seque
     manifest = with_segment(manifest, info, first=catalog.generation == 0)
     catalog.commit(manifest, ((id, number, place) for place, id in enumerate(documents.ids)))
     return manifest
+
+
+def data_file(index: Path) -> Path:
+    return catalog_path(index) / "data.mdb"
+
+
+def opened(index: Path) -> tuple[int, tuple[int, int] | None]:
+    with Catalog.open_reader(index) as catalog:
+        assert {id: (segment, document) for id, segment, document in catalog.ids()}.items() >= found(catalog).items()
+        return catalog.generation, catalog.locate("doc-7")
+
+
+def found(catalog: Catalog) -> dict[str, tuple[int, int]]:
+    places = {f"doc-{number}": catalog.locate(f"doc-{number}") for number in range(catalog.n_documents)}
+    return {id: place for id, place in places.items() if place is not None}
+
+
+def empty_generation(manifest: Manifest, generation: int) -> Manifest:
+    return replace(manifest, generation=generation)
+
+
+def stored_records(reader: SegmentReader) -> bytes:
+    return b"".join(shard.path.read_bytes()[: shard.data_bytes] for shard in reader.shards)

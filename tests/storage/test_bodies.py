@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from colindex.storage import blocks as blocks_module
 from colindex.storage.blocks import BlockStore, engines
 from tests.storage.block_worlds import SLOT, World, arena_of, as_int64, make_world, table_of
+from tests.storage.bodies import needs_native
 
-pytestmark = pytest.mark.skipif(engines() == ("python",), reason="the native body was not compiled")
+pytestmark = needs_native
 
 SPACE = 19 * 4096
 

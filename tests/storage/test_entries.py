@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from colindex.storage import entries
 from colindex.storage.entries import EntryReader, EntryWriter
 from colindex.storage.errors import CorruptIndexError
+from tests.storage.bodies import needs_native
 
 SHORT = 20
-
-pytestmark = pytest.mark.skipif(not entries.HAS_NATIVE, reason="the native body was not compiled")
 
 
 def written(folder: Path, payloads: list[bytes]) -> EntryReader:
@@ -46,6 +45,7 @@ def test_entries_come_back_in_the_order_asked_for(
     assert reader.read_many(numbers) == [payloads[number] for number in numbers]
 
 
+@needs_native
 @pytest.mark.usefixtures("no_reading_one_by_one")
 def test_short_entries_take_one_call(tmp_path: Path) -> None:
     payloads = [b"", b"a", b"b" * SHORT]
@@ -55,6 +55,7 @@ def test_short_entries_take_one_call(tmp_path: Path) -> None:
         reader.read(3)
 
 
+@needs_native
 @pytest.mark.parametrize(
     "damage",
     [lambda b: b[:-5], lambda b: b"", lambda b: b[:5] + bytes([b[5] ^ 1]) + b[6:]],

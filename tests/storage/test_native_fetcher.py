@@ -16,8 +16,9 @@ from colindex.storage.blocks import BlockStore, engines
 from colindex.storage.errors import CorruptIndexError
 from colindex.storage.native_fetcher import NativeFetcher
 from tests.storage.block_worlds import SLOT, World, as_int64, make_world
+from tests.storage.bodies import needs_native
 
-pytestmark = pytest.mark.skipif(engines() == ("python",), reason="the native body was not compiled")
+pytestmark = needs_native
 
 NATIVE = engines()[:-1]
 

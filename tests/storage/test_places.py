@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colindex.storage.places import HAS_NATIVE, Finder, NumpyPlaces, RecordRanges, find_records
+from colindex.storage.places import Finder, NumpyPlaces, RecordRanges, find_records
+from tests.storage.bodies import needs_native
 
 RECORD = 36
 
@@ -70,9 +71,8 @@ def test_a_part_begins_at_row_zero() -> None:
     assert ranges.part(0, 2).rows.tolist() == [0, 3, 5]
 
 
+@needs_native
 def test_offsets_of_another_kind_are_refused() -> None:
-    if not HAS_NATIVE:
-        pytest.skip("the native body was not compiled")
     with pytest.raises(TypeError, match="uint32 or uint64"):
         find_records([np.zeros(3)], [0], RECORD)
     with pytest.raises(ValueError, match="for each segment"):
