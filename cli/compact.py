@@ -85,9 +85,10 @@ def _tell(index: Path, report: CompactReport) -> None:
         )
         return
     verb = "would become" if report.dry_run else "became"
+    dropped = f", without {counted(report.dropped, 'deleted document')}" if report.dropped else ""
     note(
-        f"{index}: {counted(report.segments_before, 'segment')} {verb} {report.segments_after:,}, without "
-        f"{counted(report.dropped, 'deleted document')}; {size(report.bytes_read)} read, {size(report.bytes_written)} written, "
+        f"{index}: {counted(report.segments_before, 'segment')} {verb} {report.segments_after:,}{dropped}; "
+        f"{size(report.bytes_read)} read, {size(report.bytes_written)} written, "
         f"{size(report.bytes_freed)} freed, generation {report.generation}, {report.seconds:.1f} s."
     )
     if report.dry_run:

@@ -54,6 +54,14 @@ def test_it_merges_and_says_what_into_what(run: Run, path: Path, grown: Path) ->
     assert again.stderr == f"{path}: nothing to do; 1 segment, 170 documents.\n"
 
 
+def test_what_drops_nothing_says_nothing_of_it(run: Run, index_path: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(index_path, tmp_path / "words.colindex"))
+    result = run("compact", path, "--retrain")
+    assert result.exit_code == 0, result.stderr
+    assert f"{path}: 1 segment became 1; " in result.stderr
+    assert "deleted document" not in result.stderr
+
+
 def test_the_report_as_json(run: Run, path: Path) -> None:
     report = json.loads(run("compact", path, "--format", "json").stdout)
     assert {"segments_before": 4, "documents": 170, "dry_run": False}.items() <= report.items()
