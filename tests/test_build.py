@@ -207,6 +207,8 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
     for resume in (False, True):
         with pytest.raises(IndexExistsError, match="exists already"):
             Index.build(tmp_path / "i", documents(5), WordEncoder(), resume=resume)
+    with pytest.raises(IndexExistsError, match="expected an unfinished build to resume"):
+        Index.build(tmp_path / "i", documents(20), WordEncoder(), resume=True)
     assert snapshot(tmp_path / "i") == before
     (tmp_path / "file").write_text("mine")
     with pytest.raises(IndexExistsError):
