@@ -42,7 +42,7 @@ def command(index: Path, query: str, options: SearchOptions, where: str | None, 
     `text`; the first line decides which. In trec format, blanks inside ids are percent-encoded.
 
     CONDITION may mention `id`, `title` and the keys of metadata, which `colindex info` lists. A column of .csv
-    and .tsv is numbers where all of it is (year >= 2020), else text (year >= '2020').
+    and .tsv is numbers where every cell is (year >= 2020), else text (CAST(year AS INTEGER) >= 2020).
 
     \b
     Example:
