@@ -117,7 +117,7 @@ def _check_kind(source: Path) -> None:
 def _checked(folder: Path) -> _Export:
     """Step 2."""
     described = ExchangeManifest.read(folder / MANIFEST)
-    check_files(folder, described.files)
+    check_files(folder, described.files, REMEDY)
     offsets = _offsets(folder, described, "offsets")
     pooled = any(part.pooled for part in described.parts)
     source = _offsets(folder, described, "source_offsets") if pooled else offsets
