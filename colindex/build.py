@@ -194,6 +194,7 @@ def _encode(path: Path, source: Source, staging: Staging, state: State, codebook
     needed = round(left * state.estimated_tokens * (codebook.layout.record_bytes + BESIDE_THE_RECORD))
     require_space(path, needed, "the segments of the index")
     done = sum(info.documents for info in state.sealed)
+    report(Progress("encode", done, state.documents))
     with _timed(seconds, "encode"):
         steps = write_segments(
             path,

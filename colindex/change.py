@@ -300,6 +300,7 @@ def _segments(
     sealed, done = [], 0
     drift = Drift.none(codebook, manifest.tokens) if manifest.drift is None else Drift.from_json(manifest.drift)
     number = manifest.next_segment
+    progress(Progress("encode", done, ingested.documents))
     for step in write_segments(path, source, spool, codebook, source.params, first_segment=number, drifting=True):
         done += step.documents
         drift = drift if step.drift is None else drift.merged(step.drift)

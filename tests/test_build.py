@@ -83,6 +83,8 @@ def test_a_build_reports_what_it_did(tmp_path: Path) -> None:
     stages = [progress.stage for progress in seen]
     assert sorted(set(stages), key=stages.index) == ["ingest", "sample", "train", "encode", "commit"]
     assert all(a.done <= b.done for a, b in itertools.pairwise(seen) if a.stage == b.stage)
+    for stage in ("sample", "encode"):  # seen from its beginning, with what it comes to
+        assert next((one.done, one.total) for one in seen if one.stage == stage) == (0, 1200)
     assert not (tmp_path / "i" / "staging").exists()
     assert verify(tmp_path / "i") == []
 
