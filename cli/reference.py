@@ -77,8 +77,8 @@ the former: those of a column that is not all numbers, or that was added before 
   "contributions", "similarities", "exact"}`. `tokens` are those of the document, `{"text", "span", "token_id", "stored"}`, with
   character offsets in `content`; `contributions` has one object a query token, `{"query_token", "token", "stored", "tokens",
   "texts", "score", "share", "exact"}`, whose `score`s add up to the score; `similarities` has a row for each query token and a
-  column for each stored vector. `exact_score`, `exact` (as `similarities`) and the `exact` of a contribution (`{"stored", "score",
-  "difference"}`) are of the vectors before quantization, or null.
+  column for each stored vector. `exact_score`, `exact` (as `similarities`) and the `exact` of a contribution (`{"stored",
+  "score", "difference"}`) are of the vectors before quantization, or null.
 - Comparisons as `json`: `{"names", "matches", "difference", "differences"}`, the second less the first.
 
 A page (`--html`) needs no network and no other file; it follows the browser's dark or light mode.
