@@ -132,7 +132,9 @@ def readme_block(every: Sequence[Results], pictures: str) -> str:
     parts = []
     for results in every:
         picture = f"![Recall against latency, {results.label}]({pictures}/peers-{results.label}.svg)"
-        parts += [f"**{_title(results)}**", picture, *_tables(results, list(shown(results))), _provenance(results)]
+        searches, *others = _tables(results, list(shown(results)))
+        folded = [f"<details><summary>The points of the plot, {results.label}</summary>", searches, "</details>"]
+        parts += [f"**{_title(results)}**", picture, *folded, *others, _provenance(results)]
     return "\n\n".join(parts)
 
 

@@ -30,7 +30,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import bm25s
 import click
 import numpy as np
 import torch
@@ -176,6 +175,10 @@ def by_bm25(
     pairs: Sequence[Pair], texts: Mapping[str, str], documents: Mapping[str, Document], spans: Mapping[str, Spans]
 ) -> list[list[int]]:
     """The same by BM25."""
+    try:
+        import bm25s
+    except ImportError as error:
+        raise click.ClickException("BM25 needs the package bm25s: pip install '.[bench]'.") from error
     firsts: dict[str, int] = {}
     said: list[str] = []
     for id_, document in documents.items():

@@ -71,7 +71,9 @@ class BuildOptions:
 )
 @click.option("--dim", type=click.IntRange(8, 1024), help="Learn a projection to this many dimensions.")
 @memory_option(str(_DEFAULTS.memory), "Bound on the memory of the build, the model apart.")
-@click.option("--resume", is_flag=True, help="Go on with an interrupted build.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with an interrupted build of the same corpus, with the same options."
+)
 @click.option("--skip-invalid", is_flag=True, help="Pass over malformed records and count them.")
 @click.option("--device", help="Device of the encoder, such as cpu or cuda.")
 @click.option("--batch-size", default=32, type=click.IntRange(min=1), help="Documents encoded at once.")

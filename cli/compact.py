@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_LOSSLESS_BITS = 8
+"""Bits a dimension at which coding anew what was decoded loses next to nothing."""
 _COLUMNS = ("segments", "from", "into", "documents", "dropped", "read", "written")
 
 
@@ -56,6 +58,8 @@ def command(
         raise click.UsageError("--encoder goes with --retrain.")
     from colindex.compact import compact
 
+    if retrain:
+        _warn_of_loss(index)
     with told(index, "Run the command again to go on."), shown(quiet=quiet) as progress:
         loaded = _encoder(index, encoder) if retrain and not dry_run else None
         report = compact(index, full=full, retrain=retrain, encoder=loaded, dry_run=dry_run, progress=progress)
@@ -70,6 +74,16 @@ def _encoder(index: Path, name: str | None) -> Encoder | None:
     """The encoder of an index of texts; None for an index of vectors."""
     fingerprint = newest_manifest(index).encoder
     return None if fingerprint is None else encoder_like(fingerprint, name)
+
+
+def _warn_of_loss(index: Path) -> None:
+    """Say what retraining costs an index of vectors, while it can still be interrupted."""
+    manifest = newest_manifest(index)
+    if manifest.encoder is None and manifest.bits < _LOSSLESS_BITS:
+        note(
+            f"{index} was built from vectors and has only what it stored of them: coded anew they lose once more. Where the "
+            "vectors are at hand, build it anew instead."
+        )
 
 
 def _row(run: Rewrite) -> tuple[str, ...]:
@@ -87,9 +101,10 @@ def _tell(index: Path, report: CompactReport) -> None:
         )
         return
     verb = "would become" if report.dry_run else "became"
+    dropped = f", without {counted(report.dropped, 'deleted document')}" if report.dropped else ""
     note(
-        f"{index}: {counted(report.segments_before, 'segment')} {verb} {report.segments_after:,}, without "
-        f"{counted(report.dropped, 'deleted document')}; {size(report.bytes_read)} read, {size(report.bytes_written)} written, "
+        f"{index}: {counted(report.segments_before, 'segment')} {verb} {report.segments_after:,}{dropped}; "
+        f"{size(report.bytes_read)} read, {size(report.bytes_written)} written, "
         f"{size(report.bytes_freed)} freed, generation {report.generation}, {report.seconds:.1f} s."
     )
     if report.dry_run:

@@ -102,7 +102,7 @@ def search_options(k: int) -> Callable[[Command], Callable[..., Any]]:
             "--candidates",
             default=_DEFAULTS.candidates,
             type=click.IntRange(min=1),
-            help="Score at most this many documents.",
+            help="Score at most this many documents, or 2 k where that is more.",
         ),
         click.option(
             "--margin",

@@ -63,7 +63,9 @@ The same rows in three formats.
 NULL is not returned. Beside comparisons there are `LIKE`, `IN`, `BETWEEN`, `CASE`, and functions of text, numbers, dates and
 JSON. Names that are no plain words stand in "double quotes", texts in 'single' ones. Lists and objects are JSON text:
 `author ->> '$.name' = 'Ann'`, `EXISTS (SELECT 1 FROM json_each(tags) WHERE value = 'news')`. `true` and `false` are 1 and 0.
-Text is never equal to a number, and greater than any: `CAST(year AS INTEGER) >= 2020` where years are text.
+A text is never equal to a number, and greater than any: so `year >= 2020` holds for every year that is text, and
+`year >= '2020'` for none that is a number. `CAST(year AS INTEGER) >= 2020` is right for both, and `typeof(year) = 'text'` finds
+the former: those of a column that is not all numbers, or that was added before colindex told numbers.
 
 `--stats` writes one JSON object a query to stderr: the seconds of each stage, candidates, bytes read, cache hits.
 
@@ -75,7 +77,8 @@ Text is never equal to a number, and greater than any: `CAST(year AS INTEGER) >=
   "contributions", "similarities", "exact"}`. `tokens` are those of the document, `{"text", "span", "token_id", "stored"}`, with
   character offsets in `content`; `contributions` has one object a query token, `{"query_token", "token", "stored", "tokens",
   "texts", "score", "share", "exact"}`, whose `score`s add up to the score; `similarities` has a row for each query token and a
-  column for each stored vector. `exact` and `exact_score` are of the vectors before quantization, or null.
+  column for each stored vector. `exact_score`, `exact` (as `similarities`) and the `exact` of a contribution (`{"stored",
+  "score", "difference"}`) are of the vectors before quantization, or null.
 - Comparisons as `json`: `{"names", "matches", "difference", "differences"}`, the second less the first.
 
 A page (`--html`) needs no network and no other file; it follows the browser's dark or light mode.
@@ -88,10 +91,24 @@ Metrics are computed by ir-measures over the queries that have judgements, on th
 
 ## Changes
 
-`add`, `delete` and `compact` are one commit each: all of it is done, or nothing, whenever they are interrupted. With
-`--format json` they print one object: `{"generation", "documents", "added", "replaced", "deleted", "tokens", "bytes",
-"seconds": {stage: ..}, "dry_run"}`; `documents` is what the index holds afterwards, `tokens` and `bytes` what was written.
+`add` and `delete` are one commit each: all of it is done, or nothing, whenever they are interrupted. With `--format json` they
+print one object: `{"generation", "documents", "added", "replaced", "deleted", "tokens", "bytes", "centroids", "advice",
+"seconds": {stage: ..}, "dry_run"}`; `documents` is what the index holds afterwards, `tokens` and `bytes` what was written,
+`centroids` how many were learned from what was added, `advice` what to do about drift or growth, or null.
+
+`compact` is one commit for each run of neighbouring segments (`--retrain`: one for all); an interrupt leaves those that are
+done. Its object is `{"generation", "segments_before", "segments_after", "documents", "dropped", "bytes_read",
+"bytes_written", "bytes_freed", "seconds", "dry_run", "runs"}`, with `{"segments", "documents", "dropped", "outputs",
+"bytes_read", "bytes_written"}` for each run: the names of its segments, and the documents of each new one as `outputs`.
+
 One command writes an index at a time; a second one says who the first is. Searches go on meanwhile.
+
+## Results of `verify`, `export` and `import`
+
+With `--format json`, `verify` prints an array with `{"kind", "path", "expected", "got", "message"}` for each finding, empty
+where all is well; with `--repair` one object instead, `{"before", "generation", "documents", "lost", "rewritten", "dropped",
+"notes", "dry_run", "report", "texts"}`, or null where nothing is to be repaired. `export` and `import` print
+`{"generation", "documents", "tokens", "bytes", "seconds"}`.
 
 ## Backups
 

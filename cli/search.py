@@ -42,7 +42,7 @@ def command(index: Path, query: str, options: SearchOptions, where: str | None, 
     `text`; the first line decides which. In trec format, blanks inside ids are percent-encoded.
 
     CONDITION may mention `id`, `title` and the keys of metadata, which `colindex info` lists. A column of .csv
-    and .tsv is numbers where all of it is (year >= 2020), else text (year >= '2020').
+    and .tsv is numbers where every cell is (year >= 2020), else text (CAST(year AS INTEGER) >= 2020).
 
     \b
     Example:
@@ -52,10 +52,15 @@ def command(index: Path, query: str, options: SearchOptions, where: str | None, 
     """
     queries = asked_queries(query)
     with open_index(index, options) as opened:
-        encoded = 0
+        encoded, chosen = 0, True
         for asked, hits in results(opened, queries, options, where, stats=stats):
             HIT_FORMATS[format_](asked, hits)
             encoded += sum(trec_id(hit.id) != hit.id for hit in hits)
+            chosen = bool(hits)  # k hits come where there are k documents to choose from, whatever the query
+    if where is not None and not chosen:
+        note(
+            "No document meets the condition. A text never equals a number and is greater than any; typeof(COLUMN) tells."
+        )
     if format_ == "trec" and encoded:
         note(f"Blanks are percent-encoded in {counted(encoded, 'document id')} of this run.")
 

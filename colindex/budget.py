@@ -1,6 +1,7 @@
 """The memory budget: what must stay resident, what the cache gets, and how much of each is in use.
 
 budget = codebook + postings + offsets + checksums + block table        resident, fixed once opened
++ tombstones + room for the conditions that are kept             resident, while the generation is open
 + workspace                                                      what one search needs for a moment
 + cache                                                          the rest, at least a mebibyte
 """

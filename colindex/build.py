@@ -104,6 +104,11 @@ def _prepare(path: Path, staging: Staging, resume: bool) -> bool:
         staging.folder.name,
     }  # all that there is of a build that was killed before it had noted anything
     if path.exists() and (not path.is_dir() or any(child.name not in begun for child in path.iterdir())):
+        if resume:
+            raise IndexExistsError(
+                f"{path}: expected an unfinished build to resume, but something else exists already, such as a finished "
+                "index; use that as it is, or choose another folder."
+            )
         raise IndexExistsError(f"{path}: expected a new folder, but it exists already; delete it or choose another.")
     with read_only_is_said(path):
         path.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,8 @@
 3. *Keep the length*: the factor, a float16, that gives the decoded residual the length of the residual. (The factor of
    least error, <r, c> / <c, c>, shortens residuals, the worse coded the more, and ranks worse: docs/LOG.md.)
 
-Decoding is `length * direction`: no normalisation at query time.
+Decoding is `length * direction`. (Where vectors had unit length, centroid and residual together are brought back to it, not
+here but in `colindex.kernels`.)
 
 Training starts from levels for Gaussian residuals, laid out by a linear map of the state's bits that keeps the branches
 of each state, and the states that meet, far apart (the rule of Ungerboeck's set partitioning, 1982; the maps were found

@@ -80,7 +80,7 @@ class Encoder:
                 [CLS], [SEP] and their like.
             device: `cpu`, `cuda`, `cuda:1`, ...; None takes a GPU where there is one.
             batch_size: texts that go through the model together.
-            max_tokens: longer documents are cut to this; None keeps the checkpoint's own length.
+            max_tokens: longer windows are cut to this; None keeps the checkpoint's own length.
             window: `document` encodes each document as a whole, `sentence` its title and each of its sentences alone: then
                 sentences are ranked better, and only sentences are cut (`colindex.windows`).
 

@@ -5,8 +5,8 @@ An index that grows keeps one centroid for about as many vectors as at its build
 1. *Choose* the vectors that lie farther from their centroid, for their length, than those of the build did. Of a new word
    these are nearly all; of a word that the build knew, those whose senses it did not.
 2. *Cluster* them as a build would (`colindex.clustering`): by word where there are vocabulary ids, else by position.
-3. *Shorten* a centroid that is longer than the longest of the build. Searching counts in steps of the longest one
-   (`colindex.kernels.tables`): so the step stays, and old records decode to the same bits.
+3. *Shorten* a centroid that is longer than the longest of the build. Where codes have 8 bits a dimension, searching counts in
+   steps of the longest one (`colindex.kernels.tables`): so the step stays, and old records decode to the same bits.
 4. *Append* centroids and groups. Old ones keep their numbers, so that no record and no posting changes.
 5. *Measure the spreads* of the new ones among all vectors that come to them.
 

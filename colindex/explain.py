@@ -273,7 +273,9 @@ def _judged(case: Case, found: Explanation, score: float, search: Traced, wide: 
     if not _outranked(case, score, search.answer):
         return _tried(case, found, score, wide)
     settings = wide or replace(case.params, exact=True)
-    told = f"{_told_outranked(case, score, search.answer)} {_differing(settings, case.params)} would but refine it."
+    told = (
+        f"{_told_outranked(case, score, search.answer)} {_differing(settings, case.params)} would only have it refined."
+    )
     return replace(found, text=f"{found.text} {told}", would_refine=settings)
 
 

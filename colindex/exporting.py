@@ -23,11 +23,12 @@ import zstandard
 from numpy.typing import NDArray
 
 from colindex.codebook import SearchCodebook
+from colindex.errors import ParameterError
 from colindex.exchange import CODEBOOK, DOCUMENTS, MANIFEST, README, VECTORS, ExchangeManifest, Part, readme
 from colindex.kernels.reference import decode_records
 from colindex.progress import Progress, Report, silent
 from colindex.spool import decode_document
-from colindex.storage.archive import is_archive, pack
+from colindex.storage.archive import is_archive, is_other_archive, pack
 from colindex.storage.arrays import CHUNK_ROWS, METADATA, ColumnWriter, group_metadata
 from colindex.storage.catalog import Catalog
 from colindex.storage.checksums import FileSum
@@ -75,8 +76,10 @@ def export_index(path: Path, destination: Path, *, vectors: bool = True, progres
 
     Raises:
         IndexExistsError, DiskSpaceError, IndexNotFoundError, IndexNotBuiltError, CorruptIndexError, FormatTooNewError
+        ParameterError: the name is that of an archive of another kind.
     """
     start = time.perf_counter()
+    _check_name(destination)
     with pinned(path) as manifest, working_folder(destination) as work:
         require_space(work, _estimated(manifest, vectors=vectors), "this export")
         tree = work / "tree"
@@ -105,6 +108,7 @@ def copy_index(path: Path, destination: Path, *, progress: Report = silent) -> E
         As `export_index`.
     """
     start = time.perf_counter()
+    _check_name(destination)
     with pinned(path) as manifest, working_folder(destination) as work:
         folders = _folders(path, manifest)
         size = sum(sum_.bytes for _, sums in folders for sum_ in sums.values())
@@ -125,6 +129,14 @@ def copy_index(path: Path, destination: Path, *, progress: Report = silent) -> E
         bytes=size,
         seconds=time.perf_counter() - start,
     )
+
+
+def _check_name(destination: Path) -> None:
+    if is_other_archive(destination):
+        raise ParameterError(
+            f"{destination}: expected a folder, or a name that ends in .tar or .tar.zst, got {destination.name!r}; "
+            "choose one of those."
+        )
 
 
 def _folders(path: Path, manifest: Manifest) -> list[tuple[Path, dict[str, FileSum]]]:

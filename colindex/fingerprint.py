@@ -30,6 +30,8 @@ __all__ = ["JSON", "fingerprint_difference", "fingerprint_of"]
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
 _MODEL_FACTS_WITHOUT_EFFECT = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
+_ABSENT = {"window": '"document"'}
+"""What it means that a fingerprint does not name something."""
 _POOLING_SETTINGS = ("pool_factor", "num_protected_tokens", "normalize_embeddings", "tasks")
 
 
@@ -73,7 +75,9 @@ def fingerprint_difference(built: Mapping[str, object], opened: Mapping[str, obj
 
 
 def _shown(fingerprint: Mapping[str, object], name: str) -> str:
-    return json.dumps(fingerprint[name], ensure_ascii=False, sort_keys=True) if name in fingerprint else "none"
+    if name not in fingerprint:
+        return _ABSENT.get(name, "none")
+    return json.dumps(fingerprint[name], ensure_ascii=False, sort_keys=True)
 
 
 def _weights(checkpoint: Checkpoint) -> str:

@@ -53,6 +53,7 @@ def _sample(
 ) -> tuple[NDArray[np.float32], NDArray[np.int32] | None]:
     """Step 2: projected vectors, float32 [n, dim], and their vocabulary ids where all have them."""
     vectors, token_ids, done = [np.empty((0, codebook.dim), np.float32)], [], 0
+    report(Progress("sample", done, documents))
     for chunk in range(spool.chunk_count()):
         batch = source.tokens(spool, chunk)
         if not spool.has_tokens(chunk):

@@ -78,6 +78,7 @@ def import_index(source: Path, destination: Path, *, progress: Report = silent) 
     """
     start = time.perf_counter()
     with working_folder(destination) as work:
+        _check_kind(source)
         folder = source
         if is_archive(source):
             require_space(work, source.stat().st_size, "unpacking this export")
@@ -99,10 +100,24 @@ def import_index(source: Path, destination: Path, *, progress: Report = silent) 
     )
 
 
+def _check_kind(source: Path) -> None:
+    """Tell what is no export at all from one that is damaged."""
+    if source.is_file() and not is_archive(source):
+        raise CorruptIndexError(
+            f"{source}: expected a folder, a .tar or a .tar.zst that `colindex export` wrote, got another file; "
+            "a corpus is read by `colindex build`."
+        )
+    if Path(source, "catalog.lmdb").is_dir():
+        raise CorruptIndexError(
+            f"{source}: expected the manifest of an export, got an index, which opens as it is; "
+            "copy it with `colindex export INDEX COPY --as-index`."
+        )
+
+
 def _checked(folder: Path) -> _Export:
     """Step 2."""
     described = ExchangeManifest.read(folder / MANIFEST)
-    check_files(folder, described.files)
+    check_files(folder, described.files, REMEDY)
     offsets = _offsets(folder, described, "offsets")
     pooled = any(part.pooled for part in described.parts)
     source = _offsets(folder, described, "source_offsets") if pooled else offsets

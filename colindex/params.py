@@ -98,7 +98,8 @@ class SearchParams:
     nprobe: int = 64
     """Centroids probed for each query token."""
     candidates: int = 512
-    """At most this many documents are refined; fewer where the top k is settled earlier."""
+    """At most this many documents are refined, or 2 k where that is more; fewer where the top k is settled earlier. Where
+    fewer than k documents meet a probed centroid, with all centroids probed, the others are refined too."""
     margin: float = 2.5
     """A candidate is given up when it would have to beat its estimate by this many standard deviations more than the
     candidates refined so far do on average; infinity refines them all."""

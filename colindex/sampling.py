@@ -133,6 +133,7 @@ def _encode_all(source: TextSource, spool: Spool, state: State, report: Report) 
     missing = sum(not spool.has_tokens(number) for number in range(spool.chunk_count())) / spool.chunk_count()
     require_space(spool.folder, round(missing * state.estimated_tokens * 2 * source.encoder.dim), "the build's spool")
     done = 0
+    report(Progress("sample", done, state.documents))  # the first chunk may take a while
     for number in range(spool.chunk_count()):
         if not spool.has_tokens(number):
             spool.write_tokens(number, source.tokens(spool, number))
@@ -143,6 +144,7 @@ def _encode_all(source: TextSource, spool: Spool, state: State, report: Report) 
 def _encode_chosen(source: TextSource, staging: Staging, chosen: NDArray[np.bool_], report: Report) -> Sample:
     """Encode the chosen documents into a spool of their own."""
     done, total = 0, int(chosen.sum())
+    report(Progress("sample", done, total))
     for number, documents in enumerate(_grouped(_chosen_documents(staging.spool, chosen))):
         if not staging.sample.has_tokens(number):
             staging.sample.write_tokens(number, source.encode(documents))

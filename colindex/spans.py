@@ -5,7 +5,7 @@
 3. Spans are ranked by score; equal scores in the order in which they came. A span without vectors, such as one beyond the
    encoder's window, comes last, with -inf.
 
-Vectors are those of the whole document: each token was encoded with its context, beyond its sentence too.
+Where the encoder saw whole documents (`colindex.windows`), each token was encoded with its context, beyond its sentence too.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ class DocumentEncoder(Protocol):
 
     @property
     def max_document_tokens(self) -> int:
-        """Longer documents are cut to this."""
+        """Longer documents, or longer sentences where the encoder sees those alone, are cut to this."""
 
     @property
     def pools_tokens(self) -> bool:

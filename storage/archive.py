@@ -16,15 +16,25 @@ import zstandard
 
 from colindex.storage.directory import NewFile, corrupt
 
-__all__ = ["is_archive", "pack", "unpack"]
+__all__ = ["is_archive", "is_other_archive", "pack", "unpack"]
 
 _PIECE = 1 << 20
 _REMEDY = "copy the archive again, or export anew"
+_OTHERS = (".7z", ".bz2", ".gz", ".rar", ".tbz2", ".tgz", ".txz", ".tzst", ".xz", ".zip", ".zst")
 
 
 def is_archive(path: Path) -> bool:
     """Whether a name is that of an archive."""
     return path.name.endswith((".tar", ".tar.zst"))
+
+
+def is_other_archive(path: Path) -> bool:
+    """Whether a name is that of an archive, or of a compressed file, of another kind: no name for a folder.
+
+    >>> is_other_archive(Path("x.tar.gz")), is_other_archive(Path("x.tar.zst")), is_other_archive(Path("x.v2"))
+    (True, False, False)
+    """
+    return path.name.lower().endswith(_OTHERS) and not is_archive(path)
 
 
 def pack(folder: Path, names: Sequence[str], target: Path, *, compressed: bool) -> None:

@@ -67,7 +67,7 @@ class ShardBlocks:
         if not (self.blocks - 1) * BLOCK_BYTES < self.data_bytes <= self.blocks * BLOCK_BYTES:
             raise CorruptIndexError(
                 f"{self.path}: expected {self.blocks} blocks of {BLOCK_BYTES} bytes, got {self.data_bytes} bytes of data; "
-                "rebuild the index"
+                "rebuild the index."
             )
 
 
@@ -85,7 +85,7 @@ class SegmentBlocks:
         if self.checksums.shape != (blocks,):
             where = self.shards[0].path if self.shards else "segment without shards"
             raise CorruptIndexError(
-                f"{where}: expected {blocks} block checksums, got an array of shape {self.checksums.shape}; rebuild the index"
+                f"{where}: expected {blocks} block checksums, got an array of shape {self.checksums.shape}; rebuild the index."
             )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from colindex.storage.checksums import FileSum, file_sum
-from colindex.storage.directory import NewFile, corrupt
+from colindex.storage.directory import REMEDY, NewFile, corrupt
 
 __all__ = ["check_files", "copy_files"]
 
@@ -33,8 +33,8 @@ def copy_files(source: Path, target: Path, sums: Mapping[str, FileSum]) -> None:
         _compare(source / name, expected, copy.close())
 
 
-def check_files(folder: Path, sums: Mapping[str, FileSum]) -> None:
-    """Compare the files of a folder with their sums.
+def check_files(folder: Path, sums: Mapping[str, FileSum], remedy: str) -> None:
+    """Compare the files of a folder with their sums; `remedy` is what helps where they differ.
 
     Raises:
         CorruptIndexError: a file is missing, or its bytes are not those that were written.
@@ -43,14 +43,15 @@ def check_files(folder: Path, sums: Mapping[str, FileSum]) -> None:
         try:
             got = file_sum(folder / name)
         except OSError as error:
-            raise corrupt(folder / name, f"{expected.bytes:,} bytes", error.strerror or "an error") from error
-        _compare(folder / name, expected, got)
+            raise corrupt(folder / name, f"{expected.bytes:,} bytes", error.strerror or "an error", remedy) from error
+        _compare(folder / name, expected, got, remedy)
 
 
-def _compare(path: Path, expected: FileSum, got: FileSum) -> None:
+def _compare(path: Path, expected: FileSum, got: FileSum, remedy: str = REMEDY) -> None:
     if got != expected:
         raise corrupt(
             path,
             f"{expected.bytes:,} bytes with xxh3_128 {expected.xxh3_128}",
             f"{got.bytes:,} with {got.xxh3_128}",
+            remedy,
         )

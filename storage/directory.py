@@ -24,6 +24,7 @@ from colindex.storage.checksums import FileSum
 from colindex.storage.errors import CorruptIndexError, DiskSpaceError
 
 __all__ = [
+    "REMEDY",
     "NewFile",
     "Operations",
     "corrupt",
@@ -44,7 +45,7 @@ __all__ = [
 ]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_REMEDY = "restore it from a copy, or see what `colindex verify --repair --dry-run` would keep"
+REMEDY = "restore it from a copy, or see what `colindex verify --repair --dry-run` would keep"
 
 
 class Operations:
@@ -250,7 +251,7 @@ def read_from(descriptor: int, path: Path, offset: int, size: int) -> bytes:
     return data
 
 
-def corrupt(path: Path, expected: object, got: object, remedy: str = _REMEDY) -> CorruptIndexError:
+def corrupt(path: Path, expected: object, got: object, remedy: str = REMEDY) -> CorruptIndexError:
     """The error of a file whose bytes are not those that were committed."""
     return CorruptIndexError(f"{path}: expected {expected}, got {got}; {remedy}.")
 

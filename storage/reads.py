@@ -237,7 +237,7 @@ def raise_ended_early(shard: OpenShard, offset: int, length: int, end: int) -> N
     """A file is shorter than it was."""
     raise CorruptIndexError(
         f"{shard.path}: expected {length} bytes at byte {offset}, the file ends at byte {end}; "
-        "restore it or rebuild the index"
+        "restore it or rebuild the index."
     )
 
 
@@ -245,7 +245,7 @@ def raise_refused(shard: OpenShard, offset: int, length: int, number: int, at: i
     """The system refused to read."""
     raise StorageError(
         f"{shard.path}: expected to read {length} bytes at byte {offset}, got {os.strerror(number)} "
-        f"(errno {number}) at byte {at}; check the disk (dmesg), then restore the file or rebuild"
+        f"(errno {number}) at byte {at}; check the disk (dmesg), then restore the file or rebuild the index."
     )
 
 
@@ -253,7 +253,7 @@ def raise_wrong_checksum(shard: OpenShard, offset: int, expected: int, got: int)
     """A block is not what was committed."""
     raise CorruptIndexError(
         f"{shard.path}: block at byte {offset}: expected checksum {expected:08x}, "
-        f"got {got:08x}; run `colindex verify`, then restore the file or rebuild the index"
+        f"got {got:08x}; run `colindex verify`, then restore the file or rebuild the index."
     )
 
 
@@ -261,18 +261,18 @@ def _open_shard(path: Path, data_bytes: int, direct: bool) -> OpenShard:
     try:
         descriptor, direct = _open(path, direct)
     except FileNotFoundError as error:
-        message = f"{path}: expected a shard of {data_bytes} bytes, found no file; restore it or rebuild the index"
+        message = f"{path}: expected a shard of {data_bytes} bytes, found no file; restore it or rebuild the index."
         raise CorruptIndexError(message) from error
     except OSError as error:
         raise StorageError(
             f"{path}: expected to open the shard, got {error.strerror} (errno {error.errno}); check its permissions, or "
-            "raise the limit of open files (`ulimit -n`): every shard of an open index is one"
+            "raise the limit of open files (`ulimit -n`): every shard of an open index is one."
         ) from error
     size = os.fstat(descriptor).st_size
     if size < data_bytes:
         os.close(descriptor)
         raise CorruptIndexError(
-            f"{path}: expected at least {data_bytes} bytes, the file ends at byte {size}; restore it or rebuild the index"
+            f"{path}: expected at least {data_bytes} bytes, the file ends at byte {size}; restore it or rebuild the index."
         )
     if _HAS_FADVISE and not direct:
         # Single reads must not drag in a readahead window; WILLNEED reads its own range all the same.

@@ -83,6 +83,8 @@ def test_a_build_reports_what_it_did(tmp_path: Path) -> None:
     stages = [progress.stage for progress in seen]
     assert sorted(set(stages), key=stages.index) == ["ingest", "sample", "train", "encode", "commit"]
     assert all(a.done <= b.done for a, b in itertools.pairwise(seen) if a.stage == b.stage)
+    for stage in ("sample", "encode"):  # seen from its beginning, with what it comes to
+        assert next((one.done, one.total) for one in seen if one.stage == stage) == (0, 1200)
     assert not (tmp_path / "i" / "staging").exists()
     assert verify(tmp_path / "i") == []
 
@@ -207,6 +209,8 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
     for resume in (False, True):
         with pytest.raises(IndexExistsError, match="exists already"):
             Index.build(tmp_path / "i", documents(5), WordEncoder(), resume=resume)
+    with pytest.raises(IndexExistsError, match="expected an unfinished build to resume"):
+        Index.build(tmp_path / "i", documents(20), WordEncoder(), resume=True)
     assert snapshot(tmp_path / "i") == before
     (tmp_path / "file").write_text("mine")
     with pytest.raises(IndexExistsError):

@@ -374,7 +374,7 @@ def test_any_damage_of_an_export_is_found(texts: Path, tmp_path: Path) -> None:
                 import_index(tmp_path / "x", tmp_path / "back")
             file.write_bytes(sound)
         file.unlink()
-        with pytest.raises(CorruptIndexError):
+        with pytest.raises(CorruptIndexError, match="copy the export again, or make a new one"):
             import_index(tmp_path / "x", tmp_path / "back")
         file.write_bytes(sound)
     assert not (tmp_path / "back").exists()

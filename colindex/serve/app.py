@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache, partial
 from importlib.resources import files
@@ -218,8 +218,16 @@ def _refusal(found: dict[str, Any], headers: Any = None) -> Response:
 
 def _invalid(error: RequestValidationError) -> dict[str, Any]:
     """The first thing that is wrong in words, and all of them without what was handed in."""
-    found = [{"field": ".".join(map(str, one["loc"][1:])) or "body", "message": one["msg"]} for one in error.errors()]
+    found = [_wrong(one) for one in error.errors()]
     return problem(422, f"{found[0]['field']}: {found[0]['message']}.", field=found[0]["field"], errors=found)
+
+
+def _wrong(one: Mapping[str, Any]) -> dict[str, str]:
+    """Which part is wrong, and why."""
+    if one["type"] == "json_invalid":  # its place is the number of a character, from 0
+        at, reason = one["loc"][-1], one.get("ctx", {}).get("error", "no JSON")
+        return {"field": "body", "message": f"Expected JSON, got something else after character {at} ({reason})"}
+    return {"field": ".".join(map(str, one["loc"][1:])) or "body", "message": one["msg"]}
 
 
 class Text(Response):

@@ -55,7 +55,9 @@ class _Settings(_Form):
     )
     ids: list[Id] | None = Field(None, max_length=IDS, description="Only these documents.")
     nprobe: int = Field(_DEFAULTS.nprobe, ge=1, le=2**20, description="Centroids probed for each query token.")
-    candidates: int = Field(_DEFAULTS.candidates, ge=1, le=2**24, description="At most this many documents are scored.")
+    candidates: int = Field(
+        _DEFAULTS.candidates, ge=1, le=2**24, description="At most this many documents are scored, or 2 k."
+    )
     margin: float = Field(
         _DEFAULTS.margin,
         ge=0,

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from colindex import Document, Index
+from colindex import BuildParams, Document, Index, TokenBatch
 from colindex.storage.verify import verify_index
 from tests.cli.conftest import Run, word_encoder
 from tests.words import documents
@@ -53,6 +54,24 @@ def test_it_merges_and_says_what_into_what(run: Run, path: Path, grown: Path) ->
     again = run("compact", path, "--full")
     assert (again.exit_code, again.stdout) == (0, "")
     assert again.stderr == f"{path}: nothing to do; 1 segment, 170 documents.\n"
+
+
+def test_what_drops_nothing_says_nothing_of_it(run: Run, index_path: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(index_path, tmp_path / "words.colindex"))
+    result = run("compact", path, "--retrain")
+    assert result.exit_code == 0, result.stderr
+    assert f"{path}: 1 segment became 1; " in result.stderr
+    assert "deleted document" not in result.stderr
+
+
+@pytest.mark.parametrize("bits", [2, 8])
+def test_retraining_an_index_of_vectors_says_what_it_loses(run: Run, tmp_path: Path, bits: int) -> None:
+    vectors = np.random.default_rng(0).standard_normal((40, 16)).astype(np.float32)
+    batch = TokenBatch.from_arrays([f"d{number}" for number in range(40)], list(vectors[:, None]))
+    Index.build_from_vectors(tmp_path / "i", [batch], BuildParams(bits=bits))
+    result = run("compact", tmp_path / "i", "--retrain", "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    assert ("build it anew instead" in result.stderr) == (bits == 2)
 
 
 def test_the_report_as_json(run: Run, path: Path) -> None:

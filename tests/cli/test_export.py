@@ -54,6 +54,17 @@ def test_a_copy_is_a_folder_with_all_in_it(run: Run, index_path: Path, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["x.tar.gz", "x.TGZ", "x.zip", "x.zst"])
+@pytest.mark.parametrize("options", [[], ["--as-index"]])
+def test_an_archive_of_another_kind_is_refused(
+    run: Run, index_path: Path, tmp_path: Path, name: str, options: list[str]
+) -> None:
+    result = run("export", index_path, tmp_path / name, *options)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"ends in .tar or .tar.zst, got {name!r}; choose one of those." in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_destination_that_exists_is_left_alone(run: Run, index_path: Path, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     for arguments in (["export", index_path, tmp_path / "there"], ["import", index_path, tmp_path / "there"]):
@@ -66,8 +77,17 @@ def test_a_destination_that_exists_is_left_alone(run: Run, index_path: Path, tmp
 def test_something_else_is_not_imported(run: Run, index_path: Path, tmp_path: Path) -> None:
     result = run("import", index_path, tmp_path / "back")
     assert result.exit_code == 1
-    assert "expected the manifest of an export" in result.stderr
+    assert "expected the manifest of an export, got an index, which opens as it is" in result.stderr
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "corpus.jsonl").write_text("{}\n")
+    result = run("import", tmp_path / "corpus.jsonl", tmp_path / "back")
+    assert result.exit_code == 1
+    assert "corpus.jsonl: expected a folder, a .tar or a .tar.zst that `colindex export` wrote" in result.stderr
+    (tmp_path / "folder").mkdir()
+    result = run("import", tmp_path / "folder", tmp_path / "back")
+    assert result.exit_code == 1
+    assert "folder/manifest.json: expected the manifest of an export, got none" in result.stderr
+    assert sorted(child.name for child in tmp_path.iterdir()) == ["corpus.jsonl", "folder"]
 
 
 @pytest.mark.parametrize("command", ["export", "import"])

@@ -73,8 +73,11 @@ def test_a_condition_on_metadata(run: Run, index_path: Path, more: list[str]) ->
     result = run("search", index_path, "amber", "--where", where, "--format", "jsonl", *more)
     assert result.exit_code == 0, result.stderr
     assert {row["id"] for row in _json_lines(result.stdout)} == {"doc-10", "doc-12", "doc-13"}
+    assert "No document" not in result.stderr
     result = run("search", index_path, "amber", "--where", "number < 0", "--format", "jsonl", *more)
     assert (result.exit_code, result.stdout) == (0, "")
+    assert "No document meets the condition." in result.stderr
+    assert run("search", index_path, "amber", "--where", "typeof(number) = 'integer'").stderr == ""
 
 
 def test_a_bad_condition_is_quoted(run: Run, index_path: Path) -> None:

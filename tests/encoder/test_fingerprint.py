@@ -80,6 +80,12 @@ def test_what_one_side_lacks_is_a_difference() -> None:
     assert fingerprint_difference({"dim": 1}, {"dim": 1, "new": None}) == "new: the index has none, this encoder null"
 
 
+def test_no_window_is_the_document() -> None:
+    plain, sentence = {"dim": 1}, {"dim": 1, "window": "sentence"}
+    assert fingerprint_difference(sentence, plain) == 'window: the index has "sentence", this encoder "document"'
+    assert fingerprint_difference(plain, sentence) == 'window: the index has "document", this encoder "sentence"'
+
+
 def test_an_index_with_the_tokens_that_a_plain_encoder_leaves_out_is_another(encoders: Encoders) -> None:
     now = encoders["transformers"].fingerprint
     before = {**now, "skiplist": [{"keep_only_token_ids": None, "skiplist_tasks": ["document"], "skiplist_words": []}]}

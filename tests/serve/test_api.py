@@ -165,6 +165,14 @@ def test_broken_bodies_are_the_senders_fault(client: TestClient, body: bytes, st
     Problem.model_validate(response.json())
 
 
+def test_what_is_no_json_is_told_as_such(client: TestClient) -> None:
+    response = client.post("/api/search", content=b'{"query": dune}', headers={"content-type": "application/json"})
+    problem = response.json()
+    assert (response.status_code, problem["field"]) == (422, "body")
+    assert problem["detail"].startswith("body: Expected JSON, got something else after character 10 (")
+    assert "dune" not in response.text
+
+
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("GET", "/api/search", 405)])
 def test_no_such_route(client: TestClient, method: str, path: str, status: int) -> None:
     response = client.request(method, path)
