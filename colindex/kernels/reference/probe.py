@@ -45,9 +45,10 @@ def top_centroids(
     kept = min(nprobe, len(table.steps))
     ids = np.empty((len(query), kept), np.int32)
     scores = np.empty((len(query), kept), np.float32)
+    centroids = _expanded(table, query.shape[1])
     for start in range(0, len(query), _QUERY_TOKENS):
         tokens = query[start : start + _QUERY_TOKENS]
-        values = _scores(tokens, table)
+        values = _scores(tokens, centroids, table.spreads)
         if table.cells is not None:
             values = _by_number(values, tokens, table.cells, scored(table, nprobe))
         for row in range(len(tokens)):
@@ -63,11 +64,17 @@ def scored(table: ProbeTable, nprobe: int) -> int:
     return count if table.cells is None or wanted > count // _MOST_SHARE else wanted
 
 
-def _scores(tokens: NDArray[np.float32], table: ProbeTable) -> NDArray[np.float32]:
+def _expanded(table: ProbeTable, dim: int) -> NDArray[np.float32]:
+    """The centroids as they are stored, float32 [K, dim], place by place."""
+    return np.asarray((table.rows()[:, :dim] - np.float32(128)) * table.steps[:, None])
+
+
+def _scores(
+    tokens: NDArray[np.float32], centroids: NDArray[np.float32], spreads: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """Steps 3 and 4, float32 [q, K], place by place."""
-    centroids = (table.rows()[:, : tokens.shape[1]] - np.float32(128)) * table.steps[:, None]
     lengths = np.sqrt((tokens * tokens).sum(axis=1))
-    return np.asarray(tokens @ centroids.T + (BEYOND * lengths)[:, None] * table.spreads)
+    return np.asarray(tokens @ centroids.T + (BEYOND * lengths)[:, None] * spreads)
 
 
 def _by_number(
@@ -83,13 +90,14 @@ def _by_number(
 
 def _taken(tokens: NDArray[np.float32], cells: CellTable, wanted: int) -> NDArray[np.bool_]:
     """Steps 1 and 2: whether each token takes the centroid at each place, bool [q, places]."""
-    of_cells, places = _scores(tokens, cells.centres), len(cells.numbers)
+    centres = _expanded(cells.centres, tokens.shape[1])
+    of_cells, places = _scores(tokens, centres, cells.centres.spreads), len(cells.numbers)
     firsts, ends = cells.starts // BLOCK, (cells.starts + cells.sizes - 1) // BLOCK + 1
     taken = np.empty((len(tokens), places), np.bool_)
     for row, scores in enumerate(of_cells):
         order = np.argsort(-scores, kind="stable")
         last = order[np.searchsorted(np.cumsum(cells.sizes[order]), wanted)]
-        chosen = np.flatnonzero((scores >= scores[last]) & (cells.sizes > 0))
+        chosen = np.flatnonzero(scores >= scores[last])
         edges = np.zeros(-(-places // BLOCK) + 1, np.int64)
         np.add.at(edges, firsts[chosen], 1)
         np.subtract.at(edges, ends[chosen], 1)
