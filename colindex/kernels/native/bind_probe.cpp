@@ -21,9 +21,8 @@
 
 #include "best.h"
 #include "bindings.h"
-#include "instruction_set.h"
+#include "chosen_search.h"
 #include "packing.h"
-#include "search_kernels.h"
 
 namespace py = pybind11;
 
@@ -32,14 +31,6 @@ namespace {
 
 constexpr std::size_t kScoresAtOnce = 1 << 20;  // without cells: bounds the memory for queries of any length
 constexpr std::size_t kSlack = 16;
-
-const SearchKernels& kernels() {
-#if defined(__x86_64__)
-    if (instruction_set() == InstructionSet::avx512) return search_avx512;
-    if (instruction_set() == InstructionSet::avx2) return search_avx2;
-#endif
-    return search_generic;
-}
 
 // Working memory for choosing among scores: first a short list, whose bound is cheap to find, then those of it.
 struct Shortlist {
@@ -106,8 +97,8 @@ struct Tokens {
     int count, dim;
 
     // Some of them, in tiles of at most so many.
-    Probe packed(int first, int some, int width, float beyond, int most) const {
-        return Probe(values + static_cast<std::ptrdiff_t>(first) * dim, some, dim, width, beyond, most);
+    ByteRows packed(int first, int some, int width, float beyond, int most) const {
+        return ByteRows(values + static_cast<std::ptrdiff_t>(first) * dim, some, dim, width, beyond, most);
     }
 };
 
@@ -125,7 +116,7 @@ void probe_all(const Tokens& tokens, const Wanted& wanted, const ByteCentroids& 
     Choice choice(wanted.kept);
     for (int first = 0; wanted.kept && first < tokens.count; first += together) {
         const int some = std::min(together, tokens.count - first);
-        const Probe packed = tokens.packed(first, some, wanted.width, wanted.beyond, kernels().tile_tokens);
+        const ByteRows packed = tokens.packed(first, some, wanted.width, wanted.beyond, kernels().tile_tokens);
         kernels().score_all(packed.packed(), centroids, scores.get());
         for (int token = 0; token < some; ++token, ids += wanted.kept, best += wanted.kept)
             choice.write(scores.get() + static_cast<std::size_t>(token) * room, centroids.count,
@@ -155,7 +146,7 @@ class CellProbing {
             NextBlock next[kMaskTokens];
             for (int token = 0; token < some; ++token)
                 next[token] = {scores.get() + firsts_[token] * kLanes, blocks.get() + firsts_[token]};
-            const Probe packed = tokens.packed(first, some, wanted_.width, wanted_.beyond, 1);
+            const ByteRows packed = tokens.packed(first, some, wanted_.width, wanted_.beyond, 1);
             kernels().score_some(packed.packed(), centroids_, masks_.data(), next);
             for (int token = 0; token < some; ++token, ids += wanted_.kept, best += wanted_.kept) {
                 float* row = scores.get() + firsts_[token] * kLanes;
@@ -172,7 +163,7 @@ class CellProbing {
     static constexpr std::uint32_t kNoNumber = 1u << 31;
 
     // Steps 1 and 2; `firsts_` tells how many blocks the tokens before each one want, at most, and what comes back all of them.
-    std::size_t mark(const Probe& packed, int tokens) {
+    std::size_t mark(const ByteRows& packed, int tokens) {
         const std::size_t room = cells_.centres.room();
         const std::unique_ptr<float[]> scores(new float[room * static_cast<std::size_t>(tokens)]);
         kernels().score_all(packed.packed(), cells_.centres, scores.get());
@@ -275,7 +266,7 @@ void nearest_cells(const Array<std::int8_t>& rows, const Array<std::uint8_t>& ce
     const int together = kernels().tile_tokens;
     for (std::int64_t first = 0; first < count; first += together) {
         const int here = static_cast<int>(std::min<std::int64_t>(together, count - first));
-        const Probe packed(row + first * dim, here, dim, width, 0, together);
+        const ByteRows packed(row + first * dim, here, dim, width, 0, together);
         kernels().nearest_cells(packed.packed(), centre, square, n_centres, cell + first);
     }
 }

@@ -10,23 +10,14 @@
 #include <vector>
 
 #include "bindings.h"
+#include "chosen_search.h"
 #include "gather.h"
-#include "instruction_set.h"
 #include "packing.h"
-#include "search_kernels.h"
 
 namespace py = pybind11;
 
 namespace colindex {
 namespace {
-
-const SearchKernels& kernels() {
-#if defined(__x86_64__)
-    if (instruction_set() == InstructionSet::avx512) return search_avx512;
-    if (instruction_set() == InstructionSet::avx2) return search_avx2;
-#endif
-    return search_generic;
-}
 
 class Query {
   public:
@@ -96,9 +87,9 @@ struct InWords {
 
 struct InBytes {
     typedef std::int8_t Value;
-    typedef Probe Packed;
+    typedef ByteRows Packed;
     static ByteCodes codes(const Records& layout, const Value* centroids, const float* steps) { return {layout, centroids, steps}; }
-    static Packed packed(const float* rows, int tokens, int dim) { return Probe(rows, tokens, dim, (dim + 3) / 4 * 4, 0, kernels().tile_tokens); }
+    static Packed packed(const float* rows, int tokens, int dim) { return ByteRows(rows, tokens, dim, (dim + 3) / 4 * 4, 0, kernels().tile_tokens); }
     static auto score() { return kernels().score_byte_records; }
     static auto similarities() { return kernels().byte_similarities; }
 };

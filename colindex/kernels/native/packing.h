@@ -31,11 +31,11 @@ inline std::int32_t whole(double value) {
 inline float finite(double length) { return static_cast<float>(std::min<double>(length, std::numeric_limits<float>::max())); }
 
 // Rows in 8 bits: of floats, each with a step of its own, or of whole numbers as they are.
-class Probe {
+class ByteRows {
   public:
     // In tiles of at most so many tokens.
     template <typename Value>
-    Probe(const Value* values, int tokens, int dim, int width, float beyond, int most) {
+    ByteRows(const Value* values, int tokens, int dim, int width, float beyond, int most) {
         const int tiles = (tokens + most - 1) / most;
         const auto all = static_cast<std::size_t>(tokens);
         quads_.resize(all * width);
