@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HIT_FORMATS",
+    "SENTENCE_FORMATS",
     "counted",
     "note",
     "one_line",
@@ -78,18 +79,30 @@ def write_json(value: object) -> None:
 def write_jsonl(query: Query, hits: Sequence[Hit]) -> None:
     """One object a hit: query_id, rank, id, score, title, text, metadata."""
     for rank, hit in enumerate(hits, start=1):
+        write_json(_row(query, rank, hit, _document(hit)))
+
+
+def write_sentences_jsonl(query: Query, hits: Sequence[Hit]) -> None:
+    """The same, and the span and text of each hit's best sentence; null, as its score, for a document without any."""
+    from colindex.views.data import finite
+
+    for rank, hit in enumerate(hits, start=1):
         document = _document(hit)
-        write_json(
-            {
-                "query_id": query.id,
-                "rank": rank,
-                "id": hit.id,
-                "score": float(hit.score),
-                "title": document.title,
-                "text": document.text,
-                "metadata": dict(document.metadata),
-            }
-        )
+        sentence = None if hit.span is None else document.content[slice(*hit.span)]
+        found = {"score": finite(hit.score), "span": hit.span, "sentence": sentence}
+        write_json(_row(query, rank, hit, document) | found)
+
+
+def _row(query: Query, rank: int, hit: Hit, document: Document) -> dict[str, Any]:
+    return {
+        "query_id": query.id,
+        "rank": rank,
+        "id": hit.id,
+        "score": float(hit.score),
+        "title": document.title,
+        "text": document.text,
+        "metadata": dict(document.metadata),
+    }
 
 
 def write_trec(query: Query, hits: Sequence[Hit]) -> None:
@@ -99,7 +112,10 @@ def write_trec(query: Query, hits: Sequence[Hit]) -> None:
 
 
 def write_hits_table(query: Query, hits: Sequence[Hit]) -> None:
-    """Rank, score, id, title and the beginning of the text, one line a hit, cut to the width of the terminal."""
+    """Rank, score, id, title and the beginning of the text, one line a hit, cut to the width of the terminal.
+
+    Of a hit with a best sentence, that in place of the text.
+    """
     from rich.text import Text
 
     table = _table(title=Text(one_line(query.text[:_SNIPPET]), "bold", no_wrap=True, overflow="ellipsis"))
@@ -114,7 +130,7 @@ def write_hits_table(query: Query, hits: Sequence[Hit]) -> None:
     for rank, (hit, document) in enumerate(zip(hits, documents, strict=True), start=1):
         title = [_cut(document.title)] if titled else []
         cells = [Text(str(rank)), Text(f"{hit.score:.4f}"), Text(one_line(hit.id)), *title]
-        table.add_row(*cells, _cut(document.text))
+        table.add_row(*cells, _cut(document.text if hit.span is None else document.content[slice(*hit.span)]))
     _print(table)
 
 
@@ -126,6 +142,7 @@ def _cut(text: str) -> Text:
 
 
 HIT_FORMATS = {"table": write_hits_table, "jsonl": write_jsonl, "trec": write_trec}
+SENTENCE_FORMATS = HIT_FORMATS | {"jsonl": write_sentences_jsonl}
 
 
 def trec_id(text: str) -> str:

@@ -110,6 +110,7 @@ def test_version() -> None:
         ["search", "x"],
         ["search", "x", "query", "-k", "0"],
         ["search", "x", "query", "--format", "xml"],
+        ["search", "x", "query", "--unit", "word"],
         ["search", "x", "query", "--nprobe", "0"],
         ["search", "x", "  "],
         ["inspect", "x", "query"],
