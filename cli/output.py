@@ -2,7 +2,7 @@
 
 1. Hits: `table` to read, `jsonl` to process (one object a hit), `trec` for trec_eval. The same rows in all three.
 2. Facts (`info`, `eval`) and findings (`verify`): a table, or one JSON value.
-3. Views of a match (`inspect`), as `colindex.views` makes them.
+3. Views of a match (`inspect`), as `colindex.views` makes them; texts (`explain`).
 4. Notes: one line on stderr.
 
 What comes from a document is never taken for markup, and characters that could steer a terminal are replaced.
@@ -36,6 +36,7 @@ __all__ = [
     "trec_id",
     "write_facts",
     "write_json",
+    "write_paragraphs",
     "write_rows",
     "write_stats",
     "write_view",
@@ -160,8 +161,11 @@ def one_line(text: str) -> str:
     >>> one_line(" a   b ")
     'a b'
     """
-    joined = " ".join(text.split())
-    return "".join(character if character.isprintable() else _UNPRINTABLE for character in joined)
+    return _printable(" ".join(text.split()))
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else _UNPRINTABLE for character in text)
 
 
 def write_facts(facts: Mapping[str, Any]) -> None:
@@ -191,6 +195,15 @@ def write_stats(query: Query, stats: SearchStats) -> None:
 def write_view(view: RenderableType) -> None:
     """A view of a match, with colours on a terminal."""
     _print(view)
+
+
+def write_paragraphs(heading: str, *paragraphs: str) -> None:
+    """Some texts under a heading of one line, wrapped between words to the width of the terminal."""
+    from rich.console import Group
+    from rich.text import Text
+
+    title = Text(one_line(heading[:_SNIPPET]), "bold", no_wrap=True, overflow="ellipsis")
+    _print(Group(title, *(Text(_printable(paragraph)) for paragraph in paragraphs)))
 
 
 def _document(hit: Hit) -> Document:

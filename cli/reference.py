@@ -85,6 +85,18 @@ the former: those of a column that is not all numbers, or that was added before 
 
 A page (`--html`) needs no network and no other file; it follows the browser's dark or light mode.
 
+## Results of `explain`
+
+- `text`: the query, and what became of the document: returned; not in the index; left out by `--where`; met by no probe; met, but
+  beyond the candidates; given up by the margin; or scored lower than the last hit. Where settings bring it in, they follow as
+  options of `search`, tried before they are said: `Add to the search: --nprobe 128`.
+- `json`: one object a query, `{"id", "kind", "text", "k", "rank", "score", "kth", "reach", "would_refine", "advice"}`. `kind` is
+  `returned`, `absent`, `filtered`, `not met`, `beyond candidates`, `given up` or `refined lower`; `kth` the last score of the
+  answer, null where that is not full; `reach` has one object a query token, `{"query_token", "text", "similarity", "nprobe"}`,
+  with the similarity of the stored vector that is closest to it, and as many probes as meet the document from it.
+  `would_refine` are settings, `{"nprobe", "candidates", "margin", "exact"}`, with which the document is scored, `advice` the
+  same where they bring it in; otherwise null.
+
 ## Results of `eval`
 
 With `--format json` one object: `{"ndcg@10", "recall@100", "mrr@10", "queries", "latency_ms": {"p50", "p95", "p99"},

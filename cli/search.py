@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from colindex.cli.options import SearchOptions, format_option, index_argument, open_index, search_options
+from colindex.cli.options import (
+    SearchOptions,
+    format_option,
+    index_argument,
+    open_index,
+    search_options,
+    where_option,
+)
 from colindex.cli.output import HIT_FORMATS, SENTENCE_FORMATS, counted, note, trec_id, write_stats
 from colindex.params import Unit
 
@@ -33,7 +40,7 @@ _BATCH = 64
 @index_argument
 @click.argument("query")
 @search_options(k=10)
-@click.option("--where", metavar="CONDITION", help="Only documents whose metadata meet an SQL expression.")
+@where_option
 @click.option(
     "--unit",
     default="document",
