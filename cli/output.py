@@ -115,7 +115,7 @@ def write_trec(query: Query, hits: Sequence[Hit]) -> None:
 def write_hits_table(query: Query, hits: Sequence[Hit]) -> None:
     """Rank, score, id, title and the beginning of the text, one line a hit, cut to the width of the terminal.
 
-    Of a hit with a best sentence, that in place of the text.
+    Of a hit with a best sentence, that in place of the text, on as many lines as it takes.
     """
     from rich.text import Text
 
@@ -131,7 +131,7 @@ def write_hits_table(query: Query, hits: Sequence[Hit]) -> None:
     for rank, (hit, document) in enumerate(zip(hits, documents, strict=True), start=1):
         title = [_cut(document.title)] if titled else []
         cells = [Text(str(rank)), Text(f"{hit.score:.4f}"), Text(one_line(hit.id)), *title]
-        table.add_row(*cells, _cut(document.text if hit.span is None else document.content[slice(*hit.span)]))
+        table.add_row(*cells, _cut(document.text) if hit.span is None else _wrapped(document.content[slice(*hit.span)]))
     _print(table)
 
 
@@ -140,6 +140,13 @@ def _cut(text: str) -> Text:
     from rich.text import Text
 
     return Text(one_line(text[:_SNIPPET]), no_wrap=True, overflow="ellipsis")
+
+
+def _wrapped(text: str) -> Text:
+    """A cell of several lines."""
+    from rich.text import Text
+
+    return Text(one_line(text if len(text) <= _SNIPPET else f"{text[:_SNIPPET]}…"))
 
 
 HIT_FORMATS = {"table": write_hits_table, "jsonl": write_jsonl, "trec": write_trec}

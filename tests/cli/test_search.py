@@ -267,6 +267,21 @@ def test_a_table_shows_the_sentence(run: Run, stories: Path, monkeypatch: pytest
         assert hit.text != hit.document.text
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_long_sentence_is_wrapped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    sentence = " ".join(f"word{number}" for number in range(40))
+    document = Document("doc-1", f"Before it. {sentence}. After it. {sentence * 3}.", "Heading")
+    content = document.content
+    spans = [(content.index("word0"), content.index(" After")), (content.index("After"), len(content))]
+    text = _table(monkeypatch, capsys, width, [Hit(document.id, 1.0, lambda: document, span) for span in spans])
+    assert max(map(len, text.splitlines())) <= width
+    assert all(f"word{number}" in text for number in range(40))
+    assert "Before" not in text
+    assert text.rstrip().endswith("…")
+
+
 def test_queries_from_standard_input_by_sentence(run: Run, stories: Path) -> None:
     options = ("-k", "3", "--unit", "sentence", "--format", "jsonl")
     rows = _json_lines(run("search", stories, "-", *options, stdin="a\tamber\nb\tkelp\n").stdout)
