@@ -15,7 +15,21 @@ import errno
 import click
 
 import colindex
-from colindex.cli import add, build, compact, delete, eval, export, import_, info, inspect, search, serve, verify
+from colindex.cli import (
+    add,
+    build,
+    compact,
+    delete,
+    eval,
+    explain,
+    export,
+    import_,
+    info,
+    inspect,
+    search,
+    serve,
+    verify,
+)
 from colindex.cli.options import ARGUMENTS
 from colindex.errors import ColindexError
 
@@ -60,5 +74,5 @@ def main(debug: bool) -> None:
     """
 
 
-for _module in (build, search, inspect, serve, add, delete, compact, info, eval, verify, export, import_):
+for _module in (build, search, inspect, explain, serve, add, delete, compact, info, eval, verify, export, import_):
     main.add_command(_module.command)

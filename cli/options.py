@@ -37,6 +37,7 @@ __all__ = [
     "open_options",
     "quiet_option",
     "search_options",
+    "where_option",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -112,6 +113,12 @@ def search_options(k: int) -> Callable[[Command], Callable[..., Any]]:
         ),
     )
     return lambda command: _with((*added, *_opening()), gathered(SearchOptions, "options")(command))
+
+
+def where_option(command: Command) -> Command:
+    """`--where CONDITION`, of a search."""
+    text = "Only documents whose metadata meet an SQL expression."
+    return click.option("--where", metavar="CONDITION", help=text)(command)
 
 
 def memory_option(default: str, text: str) -> Callable[[Command], Command]:

@@ -2,7 +2,7 @@
 
 1. Hits: `table` to read, `jsonl` to process (one object a hit), `trec` for trec_eval. The same rows in all three.
 2. Facts (`info`, `eval`) and findings (`verify`): a table, or one JSON value.
-3. Views of a match (`inspect`), as `colindex.views` makes them.
+3. Views of a match (`inspect`), as `colindex.views` makes them; texts (`explain`).
 4. Notes: one line on stderr.
 
 What comes from a document is never taken for markup, and characters that could steer a terminal are replaced.
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HIT_FORMATS",
+    "SENTENCE_FORMATS",
     "counted",
     "note",
     "one_line",
@@ -35,6 +36,7 @@ __all__ = [
     "trec_id",
     "write_facts",
     "write_json",
+    "write_paragraphs",
     "write_rows",
     "write_stats",
     "write_view",
@@ -78,18 +80,30 @@ def write_json(value: object) -> None:
 def write_jsonl(query: Query, hits: Sequence[Hit]) -> None:
     """One object a hit: query_id, rank, id, score, title, text, metadata."""
     for rank, hit in enumerate(hits, start=1):
+        write_json(_row(query, rank, hit, _document(hit)))
+
+
+def write_sentences_jsonl(query: Query, hits: Sequence[Hit]) -> None:
+    """The same, and the span and text of each hit's best sentence; null, as its score, for a document without any."""
+    from colindex.views.data import finite
+
+    for rank, hit in enumerate(hits, start=1):
         document = _document(hit)
-        write_json(
-            {
-                "query_id": query.id,
-                "rank": rank,
-                "id": hit.id,
-                "score": float(hit.score),
-                "title": document.title,
-                "text": document.text,
-                "metadata": dict(document.metadata),
-            }
-        )
+        sentence = None if hit.span is None else document.content[slice(*hit.span)]
+        found = {"score": finite(hit.score), "span": hit.span, "sentence": sentence}
+        write_json(_row(query, rank, hit, document) | found)
+
+
+def _row(query: Query, rank: int, hit: Hit, document: Document) -> dict[str, Any]:
+    return {
+        "query_id": query.id,
+        "rank": rank,
+        "id": hit.id,
+        "score": float(hit.score),
+        "title": document.title,
+        "text": document.text,
+        "metadata": dict(document.metadata),
+    }
 
 
 def write_trec(query: Query, hits: Sequence[Hit]) -> None:
@@ -99,7 +113,10 @@ def write_trec(query: Query, hits: Sequence[Hit]) -> None:
 
 
 def write_hits_table(query: Query, hits: Sequence[Hit]) -> None:
-    """Rank, score, id, title and the beginning of the text, one line a hit, cut to the width of the terminal."""
+    """Rank, score, id, title and the beginning of the text, one line a hit, cut to the width of the terminal.
+
+    Of a hit with a best sentence, that in place of the text, on as many lines as it takes.
+    """
     from rich.text import Text
 
     table = _table(title=Text(one_line(query.text[:_SNIPPET]), "bold", no_wrap=True, overflow="ellipsis"))
@@ -114,7 +131,7 @@ def write_hits_table(query: Query, hits: Sequence[Hit]) -> None:
     for rank, (hit, document) in enumerate(zip(hits, documents, strict=True), start=1):
         title = [_cut(document.title)] if titled else []
         cells = [Text(str(rank)), Text(f"{hit.score:.4f}"), Text(one_line(hit.id)), *title]
-        table.add_row(*cells, _cut(document.text))
+        table.add_row(*cells, _cut(document.text) if hit.span is None else _wrapped(document.content[slice(*hit.span)]))
     _print(table)
 
 
@@ -125,7 +142,15 @@ def _cut(text: str) -> Text:
     return Text(one_line(text[:_SNIPPET]), no_wrap=True, overflow="ellipsis")
 
 
+def _wrapped(text: str) -> Text:
+    """A cell of several lines."""
+    from rich.text import Text
+
+    return Text(one_line(text if len(text) <= _SNIPPET else f"{text[:_SNIPPET]}…"))
+
+
 HIT_FORMATS = {"table": write_hits_table, "jsonl": write_jsonl, "trec": write_trec}
+SENTENCE_FORMATS = HIT_FORMATS | {"jsonl": write_sentences_jsonl}
 
 
 def trec_id(text: str) -> str:
@@ -143,8 +168,11 @@ def one_line(text: str) -> str:
     >>> one_line(" a   b ")
     'a b'
     """
-    joined = " ".join(text.split())
-    return "".join(character if character.isprintable() else _UNPRINTABLE for character in joined)
+    return _printable(" ".join(text.split()))
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else _UNPRINTABLE for character in text)
 
 
 def write_facts(facts: Mapping[str, Any]) -> None:
@@ -174,6 +202,15 @@ def write_stats(query: Query, stats: SearchStats) -> None:
 def write_view(view: RenderableType) -> None:
     """A view of a match, with colours on a terminal."""
     _print(view)
+
+
+def write_paragraphs(heading: str, *paragraphs: str) -> None:
+    """Some texts under a heading of one line, wrapped between words to the width of the terminal."""
+    from rich.console import Group
+    from rich.text import Text
+
+    title = Text(one_line(heading[:_SNIPPET]), "bold", no_wrap=True, overflow="ellipsis")
+    _print(Group(title, *(Text(_printable(paragraph)) for paragraph in paragraphs)))
 
 
 def _document(hit: Hit) -> Document:

@@ -54,8 +54,10 @@ line, or is passed over and counted with `--skip-invalid`.
 
 The same rows in three formats.
 
-- `table`: to read.
+- `table`: to read; with `--unit sentence` the best sentence in place of the text.
 - `jsonl`: one object a hit, `{"query_id", "rank", "id", "score", "title", "text", "metadata"}`.
+  With `--unit sentence` also `"span"` and `"sentence"`, the best sentence (or title) and where it stands, `[start, stop]` in
+  characters of title, blank and text. Its score is the hit's; all three are null for a document without a sentence.
 - `trec`: `query Q0 document rank score colindex`, as trec_eval and its relatives read it. Blanks separate its columns,
   so a blank inside an id is percent-encoded (`a b` becomes `a%20b`), and a note on stderr says how many.
 
@@ -82,6 +84,18 @@ the former: those of a column that is not all numbers, or that was added before 
 - Comparisons as `json`: `{"names", "matches", "difference", "differences"}`, the second less the first.
 
 A page (`--html`) needs no network and no other file; it follows the browser's dark or light mode.
+
+## Results of `explain`
+
+- `text`: the query, and what became of the document: returned; not in the index; left out by `--where`; met by no probe; met, but
+  beyond the candidates; given up by the margin; or scored lower than the last hit. Where settings bring it in, they follow as
+  options of `search`, tried before they are said: `Add to the search: --nprobe 128`.
+- `json`: one object a query, `{"id", "kind", "text", "k", "rank", "score", "kth", "reach", "would_refine", "advice"}`. `kind` is
+  `returned`, `absent`, `filtered`, `not met`, `beyond candidates`, `given up` or `refined lower`; `kth` the last score of the
+  answer, null where that is not full; `reach` has one object a query token, `{"query_token", "text", "similarity", "nprobe"}`,
+  with the similarity of the stored vector that is closest to it, and as many probes as meet the document from it.
+  `would_refine` are settings, `{"nprobe", "candidates", "margin", "exact"}`, with which the document is scored, `advice` the
+  same where they bring it in; otherwise null.
 
 ## Results of `eval`
 

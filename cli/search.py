@@ -1,7 +1,7 @@
 """`colindex search`: queries in, ranked documents out.
 
 1. One query from the command line, or many from standard input.
-2. Queries are searched in batches, one at a time where somebody waits: on a terminal, and for `--stats`.
+2. Queries are searched in batches; one at a time by sentence, for `--stats`, and on a terminal, where somebody waits.
 3. Hits are written as soon as their batch is done.
 """
 
@@ -11,12 +11,20 @@ import itertools
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
-from colindex.cli.options import SearchOptions, format_option, index_argument, open_index, search_options
-from colindex.cli.output import HIT_FORMATS, counted, note, trec_id, write_stats
+from colindex.cli.options import (
+    SearchOptions,
+    format_option,
+    index_argument,
+    open_index,
+    search_options,
+    where_option,
+)
+from colindex.cli.output import HIT_FORMATS, SENTENCE_FORMATS, counted, note, trec_id, write_stats
+from colindex.params import Unit
 
 if TYPE_CHECKING:
     from colindex.evaluate import Query
@@ -32,10 +40,18 @@ _BATCH = 64
 @index_argument
 @click.argument("query")
 @search_options(k=10)
-@click.option("--where", metavar="CONDITION", help="Only documents whose metadata meet an SQL expression.")
+@where_option
+@click.option(
+    "--unit",
+    default="document",
+    type=click.Choice(get_args(Unit)),
+    help="Rank documents as a whole, or those that match best, 4 k and at least 64, by their best sentence, which is shown.",
+)
 @format_option(*HIT_FORMATS)
 @click.option("--stats", is_flag=True, help="Write what each search did to stderr, as JSON.")
-def command(index: Path, query: str, options: SearchOptions, where: str | None, format_: str, stats: bool) -> None:
+def command(
+    index: Path, query: str, options: SearchOptions, where: str | None, unit: Unit, format_: str, stats: bool
+) -> None:
     """Search an index for QUERY, or for each query on standard input (-).
 
     Standard input holds one query a line: plain text (numbered by line), `id<TAB>text`, or JSON objects with `_id` and
@@ -48,13 +64,15 @@ def command(index: Path, query: str, options: SearchOptions, where: str | None, 
     Example:
       colindex search wiki.colindex "who wrote Dune?"
       colindex search wiki.colindex "who wrote Dune?" --where "year >= 2020 AND lang = 'en'"
+      colindex search wiki.colindex "who wrote Dune?" --unit sentence
       colindex search wiki.colindex - -k 100 --format trec < queries.tsv > run.trec
     """
     queries = asked_queries(query)
+    write = (SENTENCE_FORMATS if unit == "sentence" else HIT_FORMATS)[format_]
     with open_index(index, options) as opened:
         encoded, chosen = 0, True
-        for asked, hits in results(opened, queries, options, where, stats=stats):
-            HIT_FORMATS[format_](asked, hits)
+        for asked, hits in results(opened, queries, options, where, unit, stats=stats):
+            write(asked, hits)
             encoded += sum(trec_id(hit.id) != hit.id for hit in hits)
             chosen = bool(hits)  # k hits come where there are k documents to choose from, whatever the query
     if where is not None and not chosen:
@@ -86,14 +104,21 @@ def asked_queries(query: str) -> Iterable[Query]:
 
 
 def results(
-    index: Index, queries: Iterable[Query], options: SearchOptions, where: str | None = None, *, stats: bool
+    index: Index,
+    queries: Iterable[Query],
+    options: SearchOptions,
+    where: str | None = None,
+    unit: Unit = "document",
+    *,
+    stats: bool,
 ) -> Iterator[tuple[Query, list[Hit]]]:
     """Each query with its hits, in order."""
-    if stats:
+    if stats or unit != "document":
         for query in queries:
-            hits, spent = index.search_with_stats(query.text, k=options.k, params=options.params, where=where)
+            hits, spent = index.search_with_stats(query.text, options.k, params=options.params, where=where, unit=unit)
             yield query, hits
-            write_stats(query, spent)
+            if stats:
+                write_stats(query, spent)
         return
     waiting = iter(queries)
     while batch := list(itertools.islice(waiting, 1 if sys.stdin.isatty() else _BATCH)):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +87,12 @@ class Explanation:
     def __str__(self) -> str:
         """The text."""
         return self.text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON holds; `colindex.views.data` describes them."""
+        from colindex.views.data import explanation_data
+
+        return explanation_data(self)
 
 
 @dataclass(frozen=True, slots=True)

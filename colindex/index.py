@@ -32,8 +32,8 @@ from colindex.explain import Case, Explanation, absent, explain
 from colindex.generation import Generation
 from colindex.inspection import Asked, ask, ask_vectors, inspect
 from colindex.match import Match
-from colindex.params import BuildParams, SearchParams, checked_k, parse_bytes
-from colindex.passages import Unit, checked_unit, documents_to_split, rank_passages
+from colindex.params import BuildParams, SearchParams, Unit, checked_k, parse_bytes
+from colindex.passages import checked_unit, documents_to_split, rank_passages
 from colindex.progress import Report, silent
 from colindex.search import search, search_each, search_exact
 from colindex.sources import Source, TextSource, VectorSource

@@ -12,12 +12,14 @@ from typing import Any, Literal, TypeVar
 
 from colindex.errors import ColindexError, ParameterError, QueryError
 
-__all__ = ["BuildParams", "SearchParams", "Window", "checked_k", "one_of", "parse_bytes"]
+__all__ = ["BuildParams", "SearchParams", "Unit", "Window", "checked_k", "one_of", "parse_bytes"]
 
 Choice = TypeVar("Choice")
 
 Window = Literal["document", "sentence"]
 """What an encoder sees at once: a document, or each of its sentences alone (`colindex.windows`)."""
+Unit = Literal["document", "sentence"]
+"""What documents are ranked by: all of each, or its best sentence (`colindex.passages`)."""
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}

@@ -13,22 +13,21 @@ not looked at, however good one of its sentences is.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from colindex.errors import QueryError
 from colindex.fetched import fetch
-from colindex.params import one_of
+from colindex.params import Unit, one_of
 from colindex.search import Ranked, Snapshot
 from colindex.sentences import sentences
 from colindex.spans import vectors_inside
 from colindex.spool import decode_document
 
-__all__ = ["Unit", "checked_unit", "documents_to_split", "rank_passages"]
+__all__ = ["checked_unit", "documents_to_split", "rank_passages"]
 
-Unit = Literal["document", "sentence"]
 _UNITS: tuple[Unit, ...] = get_args(Unit)
 
 _TIMES_K, _LEAST = 4, 64

@@ -296,7 +296,8 @@ print(time.perf_counter() - start, file=sys.stderr)
 
 
 @pytest.mark.parametrize(
-    "arguments", ["--help", "--version", "build --help", "search --help", "inspect --help", "serve --help"]
+    "arguments",
+    ["--help", "--version", "build --help", "search --help", "inspect --help", "explain --help", "serve --help"],
 )
 def test_help_loads_nothing_heavy(arguments: str, tmp_path: Path) -> None:
     code = f"""

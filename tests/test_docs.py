@@ -73,7 +73,7 @@ def test_readme_names_documents_of_the_sample() -> None:
     with gzip.open(ROOT / "samples" / "wikipedia-2k.jsonl.gz", "rt", encoding="utf-8") as file:
         ids = {json.loads(line)["_id"] for line in file}
     words = {line.split()[1]: shlex.split(line)[3:] for line in _command_lines(README, "colindex")}
-    named = [words["inspect"][-1], *words["delete"]]
+    named = [words["inspect"][-1], words["explain"][1], *words["delete"]]
     assert len(named) > 2
     assert set(named) <= ids
 

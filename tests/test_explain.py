@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -264,6 +265,14 @@ def test_documents_and_queries_without_vectors(vectors: Index) -> None:
     assert (found.kind, found.score, found.reach, found.advice) == ("not met", -np.inf, (), None)
     asked_nothing = vectors.explain_missing(np.empty((0, 16), np.float32), "v5", 3, params=NARROW)
     assert asked_nothing.score in (0.0, -np.inf)
+
+
+def test_values_for_json_are_finite() -> None:
+    wide = SearchParams(margin=np.inf)
+    found = Explanation("a", "not met", "lost", 3, NARROW, score=-np.inf, would_refine=wide)
+    data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert (data["kind"], data["score"], data["advice"]) == ("not met", None, None)
+    assert SearchParams(**data["would_refine"]) == SearchParams(margin=np.finfo(np.float64).max)
 
 
 def test_one_document_is_always_returned(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -10,10 +10,7 @@ the hit holds.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,6 @@ from colindex.errors import DocumentNotFoundError
 from colindex.filters import columns
 from colindex.index import Index
 from colindex.match import Match
-from colindex.params import SearchParams
 from colindex.serve.shapes import Counters, ExplainForm, InspectForm, SearchForm
 from colindex.serve.snippets import Snippet, beginning, snippet
 from colindex.storage.segments import metadata_table
@@ -87,26 +83,7 @@ def inspect(index: Index, form: InspectForm) -> Match:
 def explain(index: Index, form: ExplainForm) -> dict[str, Any]:
     """Step 2: what became of a document, and the settings that would bring it in."""
     found = index.explain_missing(form.query, form.id, form.k, params=form.params, where=form.where, ids=form.ids)
-    return {
-        "id": found.id,
-        "kind": found.kind,
-        "text": found.text,
-        "k": found.k,
-        "rank": found.rank,
-        "score": finite(found.score),
-        "kth": finite(found.kth),
-        "reach": [asdict(one) for one in found.reach],
-        "would_refine": _settings(found.would_refine),
-        "advice": _settings(found.advice),
-    }
-
-
-def _settings(params: SearchParams | None) -> Mapping[str, Any] | None:
-    """Settings as a search takes them: JSON has no infinite margin, so that one is the largest number there is."""
-    if params is None:
-        return None
-    margin = params.margin if math.isfinite(params.margin) else float(np.finfo(np.float64).max)
-    return {**asdict(params), "margin": margin}
+    return found.to_dict()
 
 
 class Description:

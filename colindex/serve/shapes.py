@@ -13,8 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from colindex.params import SearchParams
-from colindex.passages import Unit
+from colindex.params import SearchParams, Unit
 from colindex.storage.entries import MAX_ID_BYTES
 
 __all__ = [

@@ -1,4 +1,6 @@
-"""A match as plain values that JSON holds.
+"""A match, and an explanation, as plain values that JSON holds. Every number is finite.
+
+A match:
 
 {"id", "score", "exact_score",            null where there is no stored vector; exact_score also without the encoder
  "query", "query_tokens": [text, ...],    query: null where it came as vectors
@@ -12,23 +14,34 @@
                                           exact: null, or {"stored", "score", "difference"} of the maximum before quantization
  "similarities": [[number, ...], ...],    a row for each query token, a column for each stored vector
  "exact": [[number, ...], ...]}           the same before quantization, or null
+
+An explanation, as `colindex.explain` describes its parts:
+
+{"id", "kind", "text", "k",
+ "rank", "score", "kth",                  null where there is none
+ "reach": [{"query_token", "text", "similarity", "nprobe"}, ...],
+ "would_refine": settings, "advice": settings}
+                                          null, or {"nprobe", "candidates", "margin", "exact"} as a search takes them
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import asdict
 from typing import Any
 
+from colindex.explain import Explanation
 from colindex.match import Match
+from colindex.params import SearchParams
 from colindex.views.pieces import contents
 from colindex.views.rows import Row, rows
 
-__all__ = ["finite", "match_data"]
+__all__ = ["explanation_data", "finite", "match_data"]
 
 
 def match_data(match: Match) -> dict[str, Any]:
-    """The match in the form above. Every number is finite."""
+    """The match in the form above."""
     document = match.document
     return {
         "id": match.id,
@@ -48,6 +61,27 @@ def match_data(match: Match) -> dict[str, Any]:
         "similarities": match.similarities.tolist(),
         "exact": None if match.exact is None else match.exact.tolist(),
     }
+
+
+def explanation_data(found: Explanation) -> dict[str, Any]:
+    """The explanation in the form above."""
+    return {
+        "id": found.id,
+        "kind": found.kind,
+        "text": found.text,
+        "k": found.k,
+        "rank": found.rank,
+        "score": finite(found.score),
+        "kth": finite(found.kth),
+        "reach": [asdict(one) for one in found.reach],
+        "would_refine": _settings(found.would_refine),
+        "advice": _settings(found.advice),
+    }
+
+
+def _settings(params: SearchParams | None) -> dict[str, Any] | None:
+    """Settings: JSON has no infinite margin, so that one is the largest number there is."""
+    return None if params is None else {**asdict(params), "margin": min(params.margin, sys.float_info.max)}
 
 
 def finite(value: float | None) -> float | None:

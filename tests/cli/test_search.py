@@ -18,7 +18,7 @@ from colindex.cli.output import one_line, trec_id, write_hits_table
 from colindex.cli.search import results
 from colindex.evaluate import Query
 from tests.cli.conftest import Run, word_encoder
-from tests.words import WordEncoder
+from tests.words import WORDS, WordEncoder, batches
 
 
 @pytest.fixture
@@ -217,6 +217,98 @@ def test_an_index_of_vectors_names_no_encoder(run: Run, tmp_path: Path) -> None:
     assert result.stderr == "Blanks are percent-encoded in 1 document id of this run.\n"
     result = run("search", tmp_path / "v", "amber", "--encoder", "words")
     assert "a b" in result.stdout
+
+
+# ---- by sentence
+
+
+@pytest.fixture(scope="module")
+def stories(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """80 documents of three or four sentences, every fourth with a title, and one without any text."""
+    documents = []
+    for number in range(80):
+        pairs = [(WORDS[at], WORDS[at - 1 - number % 7]) for at in range(number % 5, len(WORDS), 9)]
+        text = " ".join(f"{first.capitalize()} {second} tail{number}." for first, second in pairs)
+        documents.append(Document(f"doc-{number}", text, title="" if number % 4 else "Amber heading"))
+    path = tmp_path_factory.mktemp("stories") / "stories.colindex"
+    Index.build(path, [*documents, Document("empty", "")], word_encoder())
+    return path
+
+
+@pytest.mark.parametrize("more", [[], ["--exact"], ["--stats"], ["--where", "title <> ''"]])
+def test_sentences_are_ranked_as_the_library_ranks_them(run: Run, stories: Path, more: list[str]) -> None:
+    asked = ("search", stories, "amber kelp", "-k", "9", "--unit", "sentence", *more)
+    rows = _json_lines(run(*asked, "--format", "jsonl").stdout)
+    where, params = (more[1] if "--where" in more else None), SearchParams(exact="--exact" in more or None)
+    with Index.open(stories, encoder=word_encoder()) as index:
+        hits = index.search("amber kelp", 9, params=params, where=where, unit="sentence")
+        assert [(row["id"], row["score"], tuple(row["span"])) for row in rows] == [
+            (hit.id, hit.score, hit.span) for hit in hits
+        ]
+        assert [row["sentence"] for row in rows] == [hit.text for hit in hits]
+        assert [row["text"] for row in rows] == [hit.document.text for hit in hits]
+    for row in rows:
+        content = f"{row['title']} {row['text']}" if row["title"] else row["text"]
+        assert row["sentence"] == content[slice(*row["span"])]
+    assert any(row["sentence"] != row["text"] for row in rows)
+    trec = run(*asked, "--format", "trec").stdout
+    assert [line.split()[2] for line in trec.splitlines()] == [row["id"] for row in rows]
+
+
+def test_a_table_shows_the_sentence(run: Run, stories: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    with Index.open(stories, encoder=word_encoder()) as index:
+        hits = index.search("kelp", 5, unit="sentence")
+    shown = run("search", stories, "kelp", "-k", "5", "--unit", "sentence").stdout
+    rows = [line for line in shown.splitlines() if " doc-" in line]
+    assert len(rows) == 5
+    for row, hit in zip(rows, hits, strict=True):
+        assert row.rstrip().endswith(f" {hit.text}")
+        assert hit.text != hit.document.text
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_long_sentence_is_wrapped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    sentence = " ".join(f"word{number}" for number in range(40))
+    document = Document("doc-1", f"Before it. {sentence}. After it. {sentence * 3}.", "Heading")
+    content = document.content
+    spans = [(content.index("word0"), content.index(" After")), (content.index("After"), len(content))]
+    text = _table(monkeypatch, capsys, width, [Hit(document.id, 1.0, lambda: document, span) for span in spans])
+    assert max(map(len, text.splitlines())) <= width
+    assert all(f"word{number}" in text for number in range(40))
+    assert "Before" not in text
+    assert text.rstrip().endswith("…")
+
+
+def test_queries_from_standard_input_by_sentence(run: Run, stories: Path) -> None:
+    options = ("-k", "3", "--unit", "sentence", "--format", "jsonl")
+    rows = _json_lines(run("search", stories, "-", *options, stdin="a\tamber\nb\tkelp\n").stdout)
+    assert [row["query_id"] for row in rows] == ["a"] * 3 + ["b"] * 3
+    for text, some in (("amber", rows[:3]), ("kelp", rows[3:])):
+        single = _json_lines(run("search", stories, text, *options).stdout)
+        assert some == [row | {"query_id": some[0]["query_id"]} for row in single]
+
+
+def test_a_document_without_a_sentence(run: Run, stories: Path) -> None:
+    options = ("--where", "id = 'empty'", "--unit", "sentence")
+    (row,) = _json_lines(run("search", stories, "amber", *options, "--format", "jsonl").stdout)
+    assert (row["id"], row["score"], row["span"], row["sentence"]) == ("empty", None, None, None)
+    assert "empty" in run("search", stories, "amber", *options).stdout
+
+
+def test_documents_are_what_is_searched_for_unless_asked_otherwise(run: Run, stories: Path) -> None:
+    asked = ("search", stories, "amber kelp", "--format", "jsonl")
+    assert run(*asked, "--unit", "document").stdout == run(*asked).stdout
+    assert all("span" not in row for row in _json_lines(run(*asked).stdout))
+
+
+def test_an_index_of_vectors_has_no_sentences(run: Run, tmp_path: Path) -> None:
+    Index.build_from_vectors(tmp_path / "v", batches(5))
+    result = run("search", tmp_path / "v", "amber", "--encoder", "words", "--unit", "sentence")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "does not know where in a text its tokens stand" in result.stderr
 
 
 # ---- output
