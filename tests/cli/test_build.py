@@ -117,6 +117,10 @@ def test_an_interrupted_build_goes_on(run: Run, corpus: Path, tmp_path: Path, mo
     assert again.exit_code == 1
     assert "--resume" in again.stderr
 
+    other = run("build", "--resume", "-", "-o", tmp_path / "x", stdin='{"_id": "other", "text": "amber"}')
+    assert other.exit_code == 1
+    assert "the documents differ from those of the interrupted build: expected 'doc-0'" in other.stderr
+
     result = run("build", "--resume", corpus, "-o", tmp_path / "x")
     assert result.exit_code == 0, result.stderr
     with Index.open(tmp_path / "x") as index:
