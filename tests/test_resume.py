@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -167,3 +168,16 @@ def test_metadata_in_another_order_is_the_same(tmp_path: Path) -> None:
     build(tmp_path / "i", "text", back, resume=True)
     with Index.open(tmp_path / "i") as index:
         assert len(index) == 5
+
+
+def test_memory_and_threads_are_of_each_attempt(tmp_path: Path, whole: Callable[[str], dict[str, bytes]]) -> None:
+    """A build that an older version began in less memory than is accepted now goes on in more."""
+    path = tmp_path / "i"
+    with pytest.raises(_Stop):
+        build(path, "vectors", progress=stop_at("encode", 100))
+    note = path / "staging" / "state.json"
+    state = json.loads(note.read_text())
+    state["params"] |= {"memory": "64MiB", "threads": 3}
+    note.write_text(json.dumps(state))
+    build(path, "vectors", resume=True)
+    assert snapshot(path) == whole("vectors")
