@@ -26,10 +26,10 @@ from colindex.clustering import centroid_count
 from colindex.codebook import Codebook, train_codebook
 from colindex.errors import IndexExistsError, InputError, InvalidIdError, VectorError
 from colindex.params import BuildParams
-from colindex.progress import Progress, Report
+from colindex.progress import Progress, Report, Rising
 from colindex.projection import Projection, learn_projection
 from colindex.sampling import Sample, draw_sample
-from colindex.segmenting import BESIDE_THE_RECORD, new_ids, reported, thread_count, write_segments
+from colindex.segmenting import BESIDE_THE_RECORD, First, new_ids, thread_count, write_segments
 from colindex.sources import Source
 from colindex.staging import Staging, State
 from colindex.storage.catalog import Catalog
@@ -195,15 +195,8 @@ def _encode(path: Path, source: Source, staging: Staging, state: State, codebook
     require_space(path, needed, "the segments of the index")
     done = sum(info.documents for info in state.sealed)
     with _timed(seconds, "encode"):
-        steps = write_segments(
-            path,
-            source,
-            spool,
-            codebook,
-            first_chunk=state.next_chunk,
-            first_segment=len(state.sealed) + 1,
-        )
-        for step in reported(steps, report, state.documents, done):
+        told, first = Rising("encode", state.documents, report, done), First(state.next_chunk, len(state.sealed) + 1)
+        for step in write_segments(path, source, spool, codebook, first=first, told=told):
             if step.sealed is not None:
                 state = staging.save(replace(state, sealed=(*state.sealed, step.sealed), next_chunk=step.next_chunk))
     return replace(state, seconds=seconds)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from inspect import signature
+from typing import Any, Protocol, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +20,14 @@ from colindex.progress import Progress, Report
 from colindex.spool import Spool, check_unique, decode_document, document_chunks, id_hashes, token_chunks
 from colindex.types import Document, DocumentEncoder, PooledBatch, TokenBatch
 
-__all__ = ["Ingested", "Source", "TextSource", "VectorSource"]
+__all__ = ["Encoded", "Ingested", "Source", "TextSource", "VectorSource", "is_watched"]
 
 _CHARACTERS_A_TOKEN = 4  # English WordPiece text has 4.2 to 4.6; only sizes of samples and progress hang on it
 
 Chunk = TypeVar("Chunk")
+
+Encoded = Callable[[int], None]
+"""Called with the number of documents, of those that were asked for, that are encoded so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +57,20 @@ class Source(Protocol):
     def ingest(self, spool: Spool, report: Report) -> Ingested:
         """Read everything into the spool; what an interrupted build has left there is compared, and stays as it is."""
 
-    def tokens(self, spool: Spool, chunk: int) -> PooledBatch:
-        """The vectors of one chunk, pooled, in the order of its documents."""
+    def tokens(self, spool: Spool, chunk: int, encoded: Encoded | None = None) -> PooledBatch:
+        """The vectors of one chunk, pooled, in the order of its documents; `encoded` hears of each batch that is encoded."""
+
+
+class WatchedEncoder(DocumentEncoder, Protocol):
+    """An encoder that tells how far it is; `colindex.Encoder` does."""
+
+    def encode_documents(self, documents: Sequence[Document], *, progress: Encoded | None = None) -> TokenBatch:
+        """Token vectors of some documents; `progress` is called after each batch."""
+
+
+def is_watched(encoder: DocumentEncoder) -> TypeGuard[WatchedEncoder]:
+    """Whether this encoder tells how far it is: users' own need not."""
+    return "progress" in signature(encoder.encode_documents).parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +108,18 @@ class TextSource:
         )
         return Ingested(documents, tokens)
 
-    def tokens(self, spool: Spool, chunk: int) -> PooledBatch:
+    def tokens(self, spool: Spool, chunk: int, encoded: Encoded | None = None) -> PooledBatch:
         """Encode and pool one chunk, or read it back where that was done before."""
         if spool.has_tokens(chunk):
             return spool.tokens(chunk)
-        return self.encode([decode_document(payload) for payload in spool.payloads(chunk)])
+        return self.encode([decode_document(payload) for payload in spool.payloads(chunk)], encoded)
 
-    def encode(self, documents: Sequence[Document]) -> PooledBatch:
+    def encode(self, documents: Sequence[Document], encoded: Encoded | None = None) -> PooledBatch:
         """Encode and pool some documents."""
-        batch = self.encoder.encode_documents(documents)
+        if is_watched(self.encoder):
+            batch = self.encoder.encode_documents(documents, progress=encoded)
+        else:
+            batch = self.encoder.encode_documents(documents)
         return pool(batch, self.params.pool_factor, self.params.protected_tokens)
 
 
@@ -144,7 +163,7 @@ class VectorSource:
         tokens = sum(int(spool.token_offsets(number)[-1]) for number in range(spool.chunk_count()))
         return Ingested(documents, tokens)
 
-    def tokens(self, spool: Spool, chunk: int) -> PooledBatch:
+    def tokens(self, spool: Spool, chunk: int, encoded: Encoded | None = None) -> PooledBatch:
         """One chunk of the spool."""
         return spool.tokens(chunk)
 
