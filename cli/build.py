@@ -17,7 +17,7 @@ import click
 from colindex.cli.options import ARGUMENTS, DEFAULT_ENCODER, gathered, memory_option, quiet_option
 from colindex.cli.output import counted, note, tell_skipped
 from colindex.cli.progress import shown
-from colindex.params import BuildParams, Window
+from colindex.params import BuildParams, Window, parse_build_memory
 
 if TYPE_CHECKING:
     from colindex.build import BuildReport
@@ -70,7 +70,9 @@ class BuildOptions:
     help="Merge the tokens of a document to one vector in this many.",
 )
 @click.option("--dim", type=click.IntRange(8, 1024), help="Learn a projection to this many dimensions.")
-@memory_option(str(_DEFAULTS.memory), "Bound on the memory of the build, the model apart.")
+@memory_option(
+    str(_DEFAULTS.memory), "Bound on the memory of the build, the model apart; 640MiB or more.", parse_build_memory
+)
 @click.option(
     "--resume", is_flag=True, help="Go on with an interrupted build of the same corpus, with the same options."
 )

@@ -69,10 +69,11 @@ def _index_facts(path: Path, memory: str) -> dict[str, object]:
     from colindex.storage.segments import metadata_table
 
     with Index.open(path, memory=memory) as index:
-        manifest = index.manifest
+        manifest, stats = index.manifest, index.stats().as_dict()
+        del stats["cache"]  # counters since open, and nothing was searched
         return {
             "path": str(path),
-            **index.stats().as_dict(),
+            **stats,
             "encoder": None if manifest.encoder is None else dict(manifest.encoder),
             "drift": None if manifest.drift is None else _drift_facts(manifest.drift, manifest.tokens),
             "columns": columns(metadata_table(path, info) for info in manifest.segments),

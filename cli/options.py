@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from colindex.errors import EncoderError, ParameterError
+from colindex.errors import EncoderError, MemoryBudgetError, ParameterError
 from colindex.params import SearchParams, parse_bytes
 
 if TYPE_CHECKING:
@@ -121,18 +121,18 @@ def where_option(command: Command) -> Command:
     return click.option("--where", metavar="CONDITION", help=text)(command)
 
 
-def memory_option(default: str, text: str) -> Callable[[Command], Command]:
-    """`--memory SIZE`."""
-    return click.option("--memory", default=default, callback=_checked_size, metavar="SIZE", help=text)
+def memory_option(default: str, text: str, parse: Callable[[str], int] = parse_bytes) -> Callable[[Command], Command]:
+    """`--memory SIZE`, which `parse` has to take."""
 
+    def checked(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+        """A size such as 512MiB, kept as it was typed; raises BadParameter for anything else."""
+        try:
+            parse(value)
+        except (ParameterError, MemoryBudgetError) as error:
+            raise click.BadParameter(str(error), ctx, parameter) from error
+        return value
 
-def _checked_size(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
-    """A size such as 512MiB, kept as it was typed; raises BadParameter for anything else."""
-    try:
-        parse_bytes(value)
-    except ParameterError as error:
-        raise click.BadParameter(str(error), ctx, parameter) from error
-    return value
+    return click.option("--memory", default=default, callback=checked, metavar="SIZE", help=text)
 
 
 def format_option(*formats: str) -> Callable[[Command], Command]:

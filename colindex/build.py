@@ -7,8 +7,8 @@
 4. *Encode*: chunk by chunk encode, pool, project, assign and code, and append to the open segment; seal it at its budget.
 5. *Commit*: name codebook and segments in one catalog transaction. Only now is there an index.
 
-After each chunk, the codebook and each sealed segment a killed build can go on; borders of chunks and segments depend on the
-documents alone, so it ends with the bytes of an uninterrupted one.
+After each chunk, the codebook and each sealed segment a killed build can go on, once it has read the documents again and found
+them the same; borders of chunks and segments depend on the documents alone, so it ends with the bytes of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from colindex.clustering import centroid_count
 from colindex.codebook import Codebook, train_codebook
 from colindex.errors import IndexExistsError, InputError, InvalidIdError, VectorError
 from colindex.params import BuildParams
-from colindex.progress import Progress, Report
+from colindex.progress import Progress, Report, Rising
 from colindex.projection import Projection, learn_projection
 from colindex.sampling import Sample, draw_sample
-from colindex.segmenting import BESIDE_THE_RECORD, new_ids, reported, thread_count, write_segments
+from colindex.segmenting import BESIDE_THE_RECORD, First, new_ids, thread_count, write_segments
 from colindex.sources import Source
 from colindex.staging import Staging, State
 from colindex.storage.catalog import Catalog
@@ -66,7 +66,7 @@ def build(path: Path, source: Source, params: BuildParams, *, resume: bool, repo
     Raises:
         IndexExistsError: something is there already.
         CorpusError, DuplicateIdError, InvalidIdError, InputError: bad documents; nothing is left behind.
-        ParameterError: resuming with other settings.
+        ParameterError: resuming with other settings or other documents; the interrupted build stays as it was.
         DiskSpaceError: the disk is too small.
         IndexLockedError: another process is building here.
         IndexReadOnlyError: this process may not write there.
@@ -134,12 +134,12 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 
 def _ingest(source: Source, staging: Staging, state: State, report: Report) -> State:
-    """Stage 1."""
-    if state.ingested:
-        return state
+    """Stage 1; of an interrupted build that has finished it, the check that these are the same documents."""
     seconds = dict(state.seconds)
     with _timed(seconds, "ingest"):
-        found = source.ingest(staging.spool, report)
+        found = source.ingest(replace(staging.spool, complete=state.ingested), report)
+    if state.ingested:
+        return replace(state, seconds=seconds)
     return staging.save(
         replace(state, ingested=True, documents=found.documents, estimated_tokens=found.tokens, seconds=seconds)
     )
@@ -195,15 +195,8 @@ def _encode(path: Path, source: Source, staging: Staging, state: State, codebook
     require_space(path, needed, "the segments of the index")
     done = sum(info.documents for info in state.sealed)
     with _timed(seconds, "encode"):
-        steps = write_segments(
-            path,
-            source,
-            spool,
-            codebook,
-            first_chunk=state.next_chunk,
-            first_segment=len(state.sealed) + 1,
-        )
-        for step in reported(steps, report, state.documents, done):
+        told, first = Rising("encode", state.documents, report, done), First(state.next_chunk, len(state.sealed) + 1)
+        for step in write_segments(path, source, spool, codebook, first=first, told=told):
             if step.sealed is not None:
                 state = staging.save(replace(state, sealed=(*state.sealed, step.sealed), next_chunk=step.next_chunk))
     return replace(state, seconds=seconds)

@@ -39,8 +39,8 @@ from colindex.errors import (
 )
 from colindex.fingerprint import fingerprint_difference
 from colindex.growth import grown
-from colindex.progress import Progress, Report, silent
-from colindex.segmenting import BESIDE_THE_RECORD, new_ids, reported, write_segments
+from colindex.progress import Progress, Report, Rising, silent
+from colindex.segmenting import BESIDE_THE_RECORD, First, new_ids, write_segments
 from colindex.sources import Ingested, Source
 from colindex.spool import Spool
 from colindex.storage.catalog import Catalog
@@ -300,9 +300,8 @@ def _segments(
     """Step 4: the new segments, and the drift of everything that was added since the codebook was trained."""
     sealed = []
     drift = Drift.none(codebook, manifest.tokens) if manifest.drift is None else Drift.from_json(manifest.drift)
-    number = manifest.next_segment
-    steps = write_segments(path, source, spool, codebook, first_segment=number, drifting=True)
-    for step in reported(steps, progress, ingested.documents):
+    told, first = Rising("encode", ingested.documents, progress), First(segment=manifest.next_segment)
+    for step in write_segments(path, source, spool, codebook, first=first, told=told, drifting=True):
         drift = drift if step.drift is None else drift.merged(step.drift)
         if step.sealed is not None:
             sealed.append(step.sealed)

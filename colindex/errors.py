@@ -10,7 +10,7 @@
     │       ├── FilterError       a condition on metadata that cannot be evaluated
     │       └── DocumentNotFoundError an id that is not in the index
     ├── ParameterError (ValueError) a setting out of its range
-    ├── MemoryBudgetError (ValueError) a budget smaller than what must stay resident
+    ├── MemoryBudgetError (ValueError) a budget smaller than what must stay resident, or than what a build needs
     └── EncoderError              a model that cannot be loaded or does not fit
         ├── EncoderNotFoundError (FileNotFoundError)
         ├── EncoderMismatchError  the encoder is not the one that the index was built with
@@ -95,7 +95,7 @@ class ParameterError(ColindexError, ValueError):
 
 
 class MemoryBudgetError(ColindexError, ValueError):
-    """The memory budget is smaller than what must stay resident."""
+    """The memory budget is smaller than what must stay resident, or than what a build needs."""
 
 
 class EncoderError(ColindexError):

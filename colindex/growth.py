@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from colindex.clustering import centroid_count
 from colindex.codebook import Codebook
 from colindex.params import BuildParams, parse_bytes
-from colindex.progress import Progress, Report
+from colindex.progress import Report, Rising
 from colindex.segmenting import thread_count
 from colindex.sources import Source
 from colindex.spool import Spool
@@ -53,9 +53,9 @@ def _sample(
 ) -> tuple[NDArray[np.float32], NDArray[np.int32] | None]:
     """Step 2: projected vectors, float32 [n, dim], and their vocabulary ids where all have them."""
     vectors, token_ids, done = [np.empty((0, codebook.dim), np.float32)], [], 0
-    report(Progress("sample", done, documents))
+    told = Rising("sample", documents, report)
     for chunk in range(spool.chunk_count()):
-        batch = source.tokens(spool, chunk)
+        batch = source.tokens(spool, chunk, told.beyond(done))
         if not spool.has_tokens(chunk):
             spool.write_tokens(chunk, batch)
         tokens = batch.tokens
@@ -64,7 +64,7 @@ def _sample(
         if tokens.token_ids is not None:
             token_ids.append(tokens.token_ids[chosen])
         done += len(tokens)
-        report(Progress("sample", done, documents))
+        told.at_least(done)
     return np.concatenate(vectors), np.concatenate(token_ids) if len(token_ids) == len(vectors) - 1 else None
 
 

@@ -76,7 +76,7 @@ class Index:
         """Encode documents and build an index of them at `path`, a new folder.
 
         An interrupted build is continued with `resume=True` and the same arguments; the answers are those of an
-        uninterrupted one.
+        uninterrupted one. The documents are read again and have to be those of the interrupted build.
 
         Raises:
             IndexExistsError, CorpusError, DuplicateIdError, InvalidIdError, DiskSpaceError, IndexLockedError, ParameterError
@@ -101,7 +101,7 @@ class Index:
         """Build an index of anybody's token vectors: float16 or float32, 8 to 1,024 dims, any number a document.
 
         Raises:
-            As `build`, and VectorError for batches that disagree in dim.
+            As `build` (resumed vectors have to be the same to the bit), and VectorError for batches that disagree in dim.
         """
         params = params or BuildParams()
         return build(Path(path), VectorSource(batches, params), params, resume=resume, report=progress)

@@ -89,7 +89,7 @@ def inspect(
     if document is None:
         raise DocumentNotFoundError(
             f"{generation.path}: expected the id of a document to inspect, got {id!r}, which the index does not hold; "
-            "hits carry ids, and `id in index` tells whether one is there."
+            "a search (`colindex search`) shows the ids of what it finds."
         )
     if generation.manifest.encoder is None:
         encoder = None  # vectors came without a text

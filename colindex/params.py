@@ -10,9 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from colindex.errors import ColindexError, ParameterError, QueryError
+from colindex.errors import ColindexError, MemoryBudgetError, ParameterError, QueryError
 
-__all__ = ["BuildParams", "SearchParams", "Unit", "Window", "checked_k", "one_of", "parse_bytes"]
+__all__ = [
+    "MINIMUM_BUILD_MEMORY",
+    "BuildParams",
+    "SearchParams",
+    "Unit",
+    "Window",
+    "checked_k",
+    "one_of",
+    "parse_build_memory",
+    "parse_bytes",
+]
 
 Choice = TypeVar("Choice")
 
@@ -20,6 +30,9 @@ Window = Literal["document", "sentence"]
 """What an encoder sees at once: a document, or each of its sentences alone (`colindex.windows`)."""
 Unit = Literal["document", "sentence"]
 """What documents are ranked by: all of each, or its best sentence (`colindex.passages`)."""
+
+MINIMUM_BUILD_MEMORY = 640 << 20
+"""Bytes. A quarter of a build's memory is for coding, and one chunk takes 160 MiB while it is coded (`colindex.segmenting`)."""
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
@@ -44,6 +57,22 @@ def parse_bytes(size: int | str) -> int:
     return size
 
 
+def parse_build_memory(size: int | str) -> int:
+    """Bytes in a size that bounds a build.
+
+    Raises:
+        ParameterError: it is no size.
+        MemoryBudgetError: no build keeps within it.
+    """
+    parsed = parse_bytes(size)
+    if parsed < MINIMUM_BUILD_MEMORY:
+        raise MemoryBudgetError(
+            f"memory: expected at least {MINIMUM_BUILD_MEMORY >> 20} MiB for a build (its documents are coded in chunks, in "
+            f"a quarter of its memory), got {size!r}; pass a larger one."
+        )
+    return parsed
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildParams:
     """How an index is built. Everything here that changes answers is kept in the index's manifest."""
@@ -63,7 +92,7 @@ class BuildParams:
     segment_tokens: int = 8_000_000
     """A segment is sealed when it holds this many stored vectors (or 65,536 documents)."""
     memory: int | str = "2GiB"
-    """Bound on what the build keeps in memory, the encoder's model apart."""
+    """Bound on what the build keeps in memory, the encoder's model apart; 640 MiB or more."""
     seed: int = 0
     """Seed of sampling, clustering and rotation."""
     threads: int | None = None
@@ -90,7 +119,7 @@ class BuildParams:
                 _within(name, getattr(self, name), low, high)
         if self.threads is not None:
             _within("threads", self.threads, 1, 1024)
-        parse_bytes(self.memory)
+        parse_build_memory(self.memory)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

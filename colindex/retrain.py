@@ -31,11 +31,11 @@ from colindex.change import check_source
 from colindex.codebook import Codebook, SearchCodebook
 from colindex.kernels import chosen as kernels
 from colindex.params import BuildParams
-from colindex.progress import Progress, Report
+from colindex.progress import Progress, Report, Rising
 from colindex.projection import Projection
 from colindex.sampling import Sample, draw_sample, sample_tokens
-from colindex.segmenting import new_ids, reported, write_segments
-from colindex.sources import Ingested, Source, TextSource
+from colindex.segmenting import First, new_ids, write_segments
+from colindex.sources import Encoded, Ingested, Source, TextSource
 from colindex.spool import CHUNK_VECTOR_BYTES, Spool, decode_document
 from colindex.staging import Staging, State
 from colindex.storage.catalog import Catalog
@@ -78,9 +78,9 @@ def retrain_index(path: Path, catalog: Catalog, encoder: TextEncoder | None, rep
             stored = replace(codebook, projection=old.projection)
         name = next_codebook(manifest.codebook)
         files = write_arrays(codebook_path(path, name), *stored.to_arrays())
-        steps = write_segments(path, source, staging.spool, codebook, first_segment=manifest.next_segment)
-        sealed = [step.sealed for step in reported(steps, report, ingested.documents)]
-        segments = tuple(info for info in sealed if info is not None)
+        told, first = Rising("encode", ingested.documents, report), First(segment=manifest.next_segment)
+        steps = write_segments(path, source, staging.spool, codebook, first=first, told=told)
+        segments = tuple(step.sealed for step in steps if step.sealed is not None)
         following = manifest.next(
             codebook=name,
             codebook_files=files,
@@ -124,7 +124,7 @@ class Decoded:
                 report(Progress("ingest", documents, self.manifest.documents))
         return Ingested(documents, tokens)
 
-    def tokens(self, spool: Spool, chunk: int) -> PooledBatch:
+    def tokens(self, spool: Spool, chunk: int, encoded: Encoded | None = None) -> PooledBatch:
         """The vectors of one chunk."""
         info, first, stop = self._chunks[chunk]
         return self._batch(self._segment(info).read(first, stop))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colindex.params import BuildParams, parse_bytes
-from colindex.progress import Progress, Report
+from colindex.progress import Report, Rising
 from colindex.projection import Projection
 from colindex.sources import Source, TextSource
 from colindex.spool import CHUNK_DOCUMENTS, Spool, decode_document
@@ -132,24 +132,23 @@ def _encode_all(source: TextSource, spool: Spool, state: State, report: Report) 
     """Encode every chunk into the spool, going on where an interrupted build stopped."""
     missing = sum(not spool.has_tokens(number) for number in range(spool.chunk_count())) / spool.chunk_count()
     require_space(spool.folder, round(missing * state.estimated_tokens * 2 * source.encoder.dim), "the build's spool")
-    done = 0
-    report(Progress("sample", done, state.documents))  # the first chunk may take a while
+    done, told = 0, Rising("sample", state.documents, report)
     for number in range(spool.chunk_count()):
         if not spool.has_tokens(number):
-            spool.write_tokens(number, source.tokens(spool, number))
+            spool.write_tokens(number, source.tokens(spool, number, told.beyond(done)))
         done += len(spool.payloads(number))
-        report(Progress("sample", done, state.documents))
+        told.at_least(done)
 
 
 def _encode_chosen(source: TextSource, staging: Staging, chosen: NDArray[np.bool_], report: Report) -> Sample:
     """Encode the chosen documents into a spool of their own."""
     done, total = 0, int(chosen.sum())
-    report(Progress("sample", done, total))
+    told = Rising("sample", total, report)
     for number, documents in enumerate(_grouped(_chosen_documents(staging.spool, chosen))):
         if not staging.sample.has_tokens(number):
-            staging.sample.write_tokens(number, source.encode(documents))
+            staging.sample.write_tokens(number, source.encode(documents, told.beyond(done)))
         done += len(documents)
-        report(Progress("sample", done, total))
+        told.at_least(done)
     first_documents, tokens = _counted(staging.sample)
     return Sample(staging.sample, None, first_documents, round(tokens * len(chosen) / total))
 

@@ -1,6 +1,6 @@
 """Search: a projected query in, ranked documents out.
 
-1. *Probe*: the best centroids of each query token.
+1. *Probe*: the best centroids of each query token; where there are many, the best in the cells that look best for it.
 2. *Gather*: walk their postings; every document met gets an estimate of its score, without touching its records.
 3. *Fetch*: read the records of the best candidates, a round at a time, with the next rounds' reads in flight.
 4. *Refine*: decode the records and score them with MaxSim. The next round takes the candidates that would plausibly reach the

@@ -20,7 +20,7 @@ from pathlib import Path
 from colindex.codebook import Codebook
 from colindex.drift import Drift, measure
 from colindex.params import BuildParams, parse_bytes
-from colindex.progress import Progress, Report
+from colindex.progress import Rising
 from colindex.sources import Source
 from colindex.spool import CHUNK_VECTOR_BYTES, Spool, decode_document, encode_document
 from colindex.storage.directory import remove_tree
@@ -30,7 +30,7 @@ from colindex.storage.segments import MAX_DOCUMENTS, SegmentInfo, segment_path
 from colindex.threads import INDEPENDENT
 from colindex.types import CodedBatch, Document, PooledBatch
 
-__all__ = ["BESIDE_THE_RECORD", "Segmented", "append_part", "new_ids", "reported", "thread_count", "write_segments"]
+__all__ = ["BESIDE_THE_RECORD", "First", "Segmented", "append_part", "new_ids", "thread_count", "write_segments"]
 
 BESIDE_THE_RECORD = 12
 """Bytes on disk a stored vector beside its record, about: postings, token ids and spans, text."""
@@ -40,6 +40,16 @@ _MEMORY_SHARE = 4  # chunks being coded take a quarter of the memory
 
 
 _Code = tuple[CodedBatch, Drift | None]
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """Where writing segments begins."""
+
+    chunk: int = 0
+    """Those before it are in segments already."""
+    segment: int = 1
+    """The number of the first segment to be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +71,22 @@ def write_segments(
     spool: Spool,
     codebook: Codebook,
     *,
-    first_chunk: int = 0,
-    first_segment: int,
+    first: First,
+    told: Rising,
     drifting: bool = False,
 ) -> Iterator[Segmented]:
-    """Write the spool's chunks from `first_chunk` on into segments numbered from `first_segment` on; each is durable when sealed.
+    """Write the spool's chunks into segments; each is durable when sealed.
 
-    With `drifting`, the drift of each chunk is measured.
+    With `drifting`, the drift of each chunk is measured. `told` rises from where it is: with what the encoder has encoded, some
+    chunks ahead, or where nothing is left to encode, with what is in a segment.
 
     Raises:
         DiskSpaceError: the disk is full.
     """
-    params, chunks, number = source.params, spool.chunk_count(), first_segment
+    params, chunks, number, done = source.params, spool.chunk_count(), first.segment, told.done
     writer: SegmentWriter | None = None
     columns: tuple[bool, ...] = ()
-    batches = ((chunk, source.tokens(spool, chunk)) for chunk in range(first_chunk, chunks))
+    batches = _batches(source, spool, range(first.chunk, chunks), told)
     for chunk, batch, coded, drift in _coded(batches, codebook, params, drifting):
         if writer is not None and columns != _columns(batch):
             yield Segmented(0, chunk, writer.seal(), None)
@@ -87,16 +98,9 @@ def write_segments(
         sealed = None
         if full or not following:
             sealed, writer, number = writer.seal(), None, number + 1
+        done += len(batch.tokens)
+        told.at_least(done)
         yield Segmented(len(batch.tokens), chunk + 1, sealed, drift)
-
-
-def reported(steps: Iterator[Segmented], report: Report, total: int, done: int = 0) -> Iterator[Segmented]:
-    """The same steps, told as progress from `done` to `total` documents: the beginning, and each of them."""
-    report(Progress("encode", done, total))
-    for step in steps:
-        done += step.documents
-        report(Progress("encode", done, total))
-        yield step
 
 
 def new_ids(spool: Spool, segments: Sequence[SegmentInfo]) -> Iterator[tuple[str, int, int]]:
@@ -109,6 +113,15 @@ def new_ids(spool: Spool, segments: Sequence[SegmentInfo]) -> Iterator[tuple[str
 def thread_count(params: BuildParams) -> int:
     """How many threads share the work."""
     return params.threads or os.cpu_count() or 1
+
+
+def _batches(source: Source, spool: Spool, chunks: range, told: Rising) -> Iterator[tuple[int, PooledBatch]]:
+    """The vectors of some chunks; what is encoded for it is told batch by batch."""
+    done = told.done
+    for chunk in chunks:
+        batch = source.tokens(spool, chunk, told.beyond(done))
+        done += len(batch.tokens)
+        yield chunk, batch
 
 
 def _coded(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from inspect import signature
+from typing import Any, Protocol, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +20,14 @@ from colindex.progress import Progress, Report
 from colindex.spool import Spool, check_unique, decode_document, document_chunks, id_hashes, token_chunks
 from colindex.types import Document, DocumentEncoder, PooledBatch, TokenBatch
 
-__all__ = ["Ingested", "Source", "TextSource", "VectorSource"]
+__all__ = ["Encoded", "Ingested", "Source", "TextSource", "VectorSource", "is_watched"]
 
 _CHARACTERS_A_TOKEN = 4  # English WordPiece text has 4.2 to 4.6; only sizes of samples and progress hang on it
 
 Chunk = TypeVar("Chunk")
+
+Encoded = Callable[[int], None]
+"""Called with the number of documents, of those that were asked for, that are encoded so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +55,22 @@ class Source(Protocol):
         """The encoder's; None for vectors."""
 
     def ingest(self, spool: Spool, report: Report) -> Ingested:
-        """Read everything into the spool, going on where an interrupted build stopped."""
+        """Read everything into the spool; what an interrupted build has left there is compared, and stays as it is."""
 
-    def tokens(self, spool: Spool, chunk: int) -> PooledBatch:
-        """The vectors of one chunk, pooled, in the order of its documents."""
+    def tokens(self, spool: Spool, chunk: int, encoded: Encoded | None = None) -> PooledBatch:
+        """The vectors of one chunk, pooled, in the order of its documents; `encoded` hears of each batch that is encoded."""
+
+
+class WatchedEncoder(DocumentEncoder, Protocol):
+    """An encoder that tells how far it is; `colindex.Encoder` does."""
+
+    def encode_documents(self, documents: Sequence[Document], *, progress: Encoded | None = None) -> TokenBatch:
+        """Token vectors of some documents; `progress` is called after each batch."""
+
+
+def is_watched(encoder: DocumentEncoder) -> TypeGuard[WatchedEncoder]:
+    """Whether this encoder tells how far it is: users' own need not."""
+    return "progress" in signature(encoder.encode_documents).parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +102,24 @@ class TextSource:
             counted(document_chunks(self.documents)),
             lambda chunk: [document.id for document in chunk],
             spool.write_documents,
+            spool.holds_documents,
             spool,
             report,
         )
         return Ingested(documents, tokens)
 
-    def tokens(self, spool: Spool, chunk: int) -> PooledBatch:
+    def tokens(self, spool: Spool, chunk: int, encoded: Encoded | None = None) -> PooledBatch:
         """Encode and pool one chunk, or read it back where that was done before."""
         if spool.has_tokens(chunk):
             return spool.tokens(chunk)
-        return self.encode([decode_document(payload) for payload in spool.payloads(chunk)])
+        return self.encode([decode_document(payload) for payload in spool.payloads(chunk)], encoded)
 
-    def encode(self, documents: Sequence[Document]) -> PooledBatch:
+    def encode(self, documents: Sequence[Document], encoded: Encoded | None = None) -> PooledBatch:
         """Encode and pool some documents."""
-        batch = self.encoder.encode_documents(documents)
+        if is_watched(self.encoder):
+            batch = self.encoder.encode_documents(documents, progress=encoded)
+        else:
+            batch = self.encoder.encode_documents(documents)
         return pool(batch, self.params.pool_factor, self.params.protected_tokens)
 
 
@@ -118,39 +138,41 @@ class VectorSource:
 
     def ingest(self, spool: Spool, report: Report) -> Ingested:
         """Read the batches, pooled, into the spool."""
-        tokens = 0
         dims: set[int] = set()
 
-        def pooled(chunks: Iterable[TokenBatch]) -> Iterator[PooledBatch]:
-            nonlocal tokens
+        def of_one_dim(chunks: Iterable[TokenBatch]) -> Iterator[TokenBatch]:
             for chunk in chunks:
                 dims.add(chunk.dim)
                 if len(dims) > 1:
                     raise VectorError(
                         f"batches: expected vectors of one dim, got {sorted(dims)} (from document {chunk.ids[0]!r} on)."
                     )
-                batch = pool(chunk, self.params.pool_factor, self.params.protected_tokens)
-                tokens += len(batch.tokens.vectors)
-                yield batch
+                yield chunk
+
+        def write(number: int, chunk: TokenBatch) -> None:
+            spool.write_tokens(number, pool(chunk, self.params.pool_factor, self.params.protected_tokens), chunk)
 
         documents = _ingest(
-            pooled(token_chunks(self.batches)),
-            lambda batch: list(batch.tokens.ids),
-            spool.write_tokens,
+            of_one_dim(token_chunks(self.batches)),
+            lambda chunk: list(chunk.ids),
+            write,
+            spool.holds_tokens,
             spool,
             report,
         )
+        tokens = sum(int(spool.token_offsets(number)[-1]) for number in range(spool.chunk_count()))
         return Ingested(documents, tokens)
 
-    def tokens(self, spool: Spool, chunk: int) -> PooledBatch:
+    def tokens(self, spool: Spool, chunk: int, encoded: Encoded | None = None) -> PooledBatch:
         """One chunk of the spool."""
         return spool.tokens(chunk)
 
 
 def _ingest(
-    chunks: Iterator[Chunk],
+    chunks: Iterable[Chunk],
     ids_of: Callable[[Chunk], list[str]],
     write: Callable[[int, Chunk], None],
+    holds: Callable[[int, Chunk], bool],
     spool: Spool,
     report: Report,
 ) -> int:
@@ -159,24 +181,46 @@ def _ingest(
     Raises:
         CorpusError: there is no document at all.
         DuplicateIdError: two documents share an id.
-        ParameterError: what an interrupted build has read differs from what comes now.
+        ParameterError: what an interrupted build has read differs from what comes now; the spool stays as it was.
     """
     present = spool.chunk_count()
     hashes: list[NDArray[np.uint64]] = []
     done = 0
     for number, chunk in enumerate(chunks):
         ids = ids_of(chunk)
-        if number >= present:
+        if number < present:
+            if not holds(number, chunk):
+                raise _differ(spool, _difference(spool.ids(number), ids, done))
+        elif spool.complete:
+            raise _differ(spool, f"expected {done:,} documents, got more, from {ids[0]!r} on")
+        else:
             write(number, chunk)
-        elif spool.ids(number) != ids:
-            raise ParameterError(
-                f"{spool.folder}: the documents differ from those of the interrupted build (near document {done + 1:,}); "
-                "pass the same corpus, or delete the folder and build again."
-            )
         hashes.append(id_hashes(ids))
         done += len(ids)
         report(Progress("ingest", done, None))
+    if len(hashes) < present:
+        raise _differ(
+            spool, f"expected more than {done:,} documents, got no more; the next was {spool.ids(len(hashes))[0]!r}"
+        )
     if done == 0:
         raise CorpusError("no documents: expected at least one to build an index, got an empty corpus.")
     check_unique(np.concatenate(hashes), (id_ for number in range(len(hashes)) for id_ in spool.ids(number)))
     return done
+
+
+def _difference(held: list[str], got: list[str], done: int) -> str:
+    """What tells a chunk that comes after `done` documents from the one that the spool holds."""
+    for position, (expected, id_) in enumerate(zip(held, got, strict=False), start=done + 1):
+        if expected != id_:
+            return f"expected {expected!r} as document {position:,}, got {id_!r}"
+    return (
+        f"expected what was read as documents {done + 1:,} to {done + len(held):,} ({held[0]!r} to {held[-1]!r}), "
+        "got other contents or another number of them"
+    )
+
+
+def _differ(spool: Spool, difference: str) -> ParameterError:
+    return ParameterError(
+        f"{spool.folder}: the documents differ from those of the interrupted build: {difference}. "
+        "Pass the same documents in the same order, or delete the unfinished index and build again."
+    )

@@ -6,6 +6,7 @@
    alone, so an interrupted build and an uninterrupted one encode the same batches and write the same bytes.
 
 Every document's id is also kept as a 64-bit hash, so that a duplicate is found before hours of encoding: 8 bytes a document.
+An interrupted build that is resumed reads everything once more and compares it, chunk by chunk, with what is here.
 """
 
 from __future__ import annotations
@@ -146,6 +147,8 @@ class Spool:
     """The chunk files of one build."""
 
     folder: Path
+    complete: bool = False
+    """Whether all documents of the build are here: what is read again then has to end where the spool does."""
 
     def create(self) -> None:
         """Make the folder."""
@@ -168,15 +171,27 @@ class Spool:
             raise CorruptIndexError(f"{path}: the spooled documents are damaged ({error}); build again.") from error
         return rows.split(b"\n")
 
-    def write_tokens(self, chunk: int, batch: PooledBatch) -> None:
-        """Keep a chunk of token vectors."""
+    def holds_documents(self, chunk: int, documents: Sequence[Document]) -> bool:
+        """Whether this chunk was written from these documents."""
+        rows, held = [encode_document(document) for document in documents], self.payloads(chunk)
+        # the slower comparison is of values: metadata may come in another order
+        return rows == held or list(map(decode_document, rows)) == list(map(decode_document, held))
+
+    def write_tokens(self, chunk: int, batch: PooledBatch, handed_in: TokenBatch | None = None) -> None:
+        """Keep a chunk of token vectors, and a digest of the vectors it was made of where somebody handed them in."""
         columns = _columns("", batch.tokens, ("vectors", "offsets", "token_ids", "spans"))
         columns["ids"] = np.frombuffer(json.dumps(batch.tokens.ids).encode("utf-8"), np.uint8)
+        if handed_in is not None:
+            columns["digest"] = np.array(_digest(handed_in), np.uint64)
         if batch.source is not None:
             columns |= _columns("source_", batch.source, ("offsets", "stored", "token_ids", "spans"))
         size = sum(column.nbytes for column in columns.values())
         with self._whole(self.folder / f"{chunk:06d}.tokens", size) as file:
             np.savez(file, allow_pickle=False, **columns)
+
+    def holds_tokens(self, chunk: int, handed_in: TokenBatch) -> bool:
+        """Whether this chunk was made of these vectors."""
+        return int(self._read(chunk, ("digest",))["digest"]) == _digest(handed_in)
 
     def has_documents(self, chunk: int) -> bool:
         """Whether this chunk's documents are here."""
@@ -189,6 +204,7 @@ class Spool:
     def tokens(self, chunk: int) -> PooledBatch:
         """The token vectors of a chunk."""
         columns = self._read(chunk)
+        columns.pop("digest", None)
         source = {name: columns.pop(name) for name in list(columns) if name.startswith("source_")}
         ids = json.loads(columns.pop("ids").tobytes())
         return PooledBatch(
@@ -238,3 +254,12 @@ def _columns(prefix: str, value: TokenBatch | SourceTokens, names: Iterable[str]
     """The columns of a batch that are there, by name."""
     present = {prefix + name: getattr(value, name) for name in names}
     return {name: array for name, array in present.items() if array is not None}
+
+
+def _digest(batch: TokenBatch) -> int:
+    """A checksum of all that a batch holds."""
+    digest = xxhash.xxh3_64(json.dumps(batch.ids).encode("utf-8"))
+    for name, array in sorted(_columns("", batch, ("vectors", "offsets", "token_ids", "spans")).items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.intdigest()

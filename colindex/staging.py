@@ -27,6 +27,8 @@ from colindex.storage.segments import SegmentInfo
 __all__ = ["Staging", "State"]
 
 STATE_VERSION = 1
+THIS_ATTEMPTS = ("memory", "threads")
+"""Settings that change no answer: each attempt may have its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class State:
             raise FormatTooNewError(
                 f"staging/state.json: expected version {STATE_VERSION} or older, got {version}; upgrade colindex."
             )
-        params = BuildParams(**row.pop("params"))
+        params = BuildParams(**{name: value for name, value in row.pop("params").items() if name not in THIS_ATTEMPTS})
         sealed = tuple(SegmentInfo.from_json(info) for info in row.pop("sealed"))
         codebook = row.pop("codebook")
         if codebook is not None:
@@ -144,9 +146,8 @@ class Staging:
             ParameterError: other settings, another encoder or another kind of input.
         """
         state = self.load()
-        ignored = {"memory", "threads"}  # they change no answer
-        old = {name: value for name, value in asdict(state.params).items() if name not in ignored}
-        new = {name: value for name, value in asdict(fresh.params).items() if name not in ignored}
+        old = {name: value for name, value in asdict(state.params).items() if name not in THIS_ATTEMPTS}
+        new = {name: value for name, value in asdict(fresh.params).items() if name not in THIS_ATTEMPTS}
         differ = [f"{name} was {old[name]!r}, is now {new[name]!r}" for name in old if old[name] != new[name]]
         if state.kind != fresh.kind:
             differ.append(f"the input was {state.kind}, is now {fresh.kind}")

@@ -133,7 +133,10 @@ class DocumentEncoder(Protocol):
         """Whether the model merges document tokens itself; a build then must not do it again."""
 
     def encode_documents(self, documents: Sequence[Document]) -> TokenBatch:
-        """Token vectors of some documents."""
+        """Token vectors of some documents.
+
+        An encoder may take `progress` too, to be called after each batch with the number of documents encoded so far.
+        """
 
 
 class TextEncoder(DocumentEncoder, Protocol):

@@ -24,8 +24,9 @@ from colindex import (
     segmenting,
     threads,
 )
-from colindex.errors import VectorError
+from colindex.errors import MemoryBudgetError, VectorError
 from colindex.kernels import chosen, reference
+from colindex.params import MINIMUM_BUILD_MEMORY
 from colindex.spool import Spool
 from colindex.types import PooledBatch
 from tests.kernels.bodies import needs_native
@@ -87,6 +88,20 @@ def test_neither_memory_nor_threads_change_a_byte(tmp_path: Path, memory: str, c
     Index.build_from_vectors(tmp_path / "a", many_vectors(), params)
     Index.build_from_vectors(tmp_path / "b", many_vectors(), replace(params, memory=memory, threads=count))
     assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
+
+
+@pytest.mark.parametrize("memory", ["1KiB", 1, "639.9MiB", MINIMUM_BUILD_MEMORY - 1])
+def test_memory_that_no_build_keeps_within_is_refused(memory: int | str) -> None:
+    with pytest.raises(MemoryBudgetError, match=rf"memory: expected at least 640 MiB .* got {memory!r}; pass a larger"):
+        BuildParams(memory=memory)
+
+
+def test_the_least_memory_is_what_coding_one_chunk_takes(tmp_path: Path) -> None:
+    least = BuildParams(memory=MINIMUM_BUILD_MEMORY, threads=4)
+    assert MINIMUM_BUILD_MEMORY == segmenting._MEMORY_SHARE * segmenting.CHUNK_CODING_BYTES
+    Index.build_from_vectors(tmp_path / "i", many_vectors(), least)
+    with Index.open(tmp_path / "i") as index:
+        assert len(index) == 270
 
 
 def test_an_error_in_coding_ends_the_build_and_resuming_finishes_it(

@@ -2,13 +2,12 @@
 
 A centroid is kept twice, once for each use, in less room than float32 takes once:
 
-- for probing in 8 bits, with a step of its own: an error of some 1e-3 of its length, which the choice of candidates does not
-  notice;
-  Where there are many, those that lie near each other stand side by side, in *cells* (`colindex.cells`), and probing scores
-  those of the best cells only;
-- for decoding codes of 1, 2 and 4 bits, in 8 bits with a step of its own: half the memory and half the time of 16 bits. Codes of
-  2 bits lose ten times what that loses, codes of 4 bits three times;
-- for decoding codes of 8 bits, in 16 bits, in one step for all: the longest centroid is 8,191 steps long, so that a vector four
+- For probing, in 8 bits with a step of its own: an error of some 1e-3 of its length, which the choice of candidates does not
+  notice. Where there are many centroids, those that lie near each other stand side by side, in *cells* (`colindex.cells`), and
+  probing scores those of the best cells only.
+- For decoding codes of 1, 2 and 4 bits, in 8 bits with a step of its own: half the memory and half the time of 16 bits. Codes of
+  2 bits lose ten times what that loses, codes of 4 bits three times.
+- For decoding codes of 8 bits, in 16 bits, in one step for all: the longest centroid is 8,191 steps long, so that a vector four
   times as long fits 16 bits, and its dot product with a query of 16 bits fits 32. An error of some 1e-4.
 """
 

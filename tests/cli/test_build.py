@@ -40,6 +40,18 @@ def test_options_reach_the_build(
         assert index.manifest.params["memory"] == "1GiB"
 
 
+def test_a_bound_that_no_build_keeps_is_refused_before_a_model_is_loaded(
+    run: Run, corpus: Path, tmp_path: Path, loaded: list[tuple[str, dict[str, Any]]]
+) -> None:
+    result = run("build", corpus, "-o", tmp_path / "x", "--memory", "1KiB")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "expected at least 640 MiB for a build" in " ".join(result.stderr.split())
+    assert "got '1KiB'; pass a larger one" in " ".join(result.stderr.split())
+    assert not loaded
+    assert not (tmp_path / "x").exists()
+    assert run("build", corpus, "-o", tmp_path / "x", "--memory", "640MiB").exit_code == 0
+
+
 def test_several_files_and_standard_input(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("a\tamber\n")
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"id,text,lang\nb,basin,en\n"))
@@ -116,6 +128,10 @@ def test_an_interrupted_build_goes_on(run: Run, corpus: Path, tmp_path: Path, mo
     again = run("build", corpus, "-o", tmp_path / "x")
     assert again.exit_code == 1
     assert "--resume" in again.stderr
+
+    other = run("build", "--resume", "-", "-o", tmp_path / "x", stdin='{"_id": "other", "text": "amber"}')
+    assert other.exit_code == 1
+    assert "the documents differ from those of the interrupted build: expected 'doc-0'" in other.stderr
 
     result = run("build", "--resume", corpus, "-o", tmp_path / "x")
     assert result.exit_code == 0, result.stderr

@@ -108,6 +108,7 @@ def test_version() -> None:
         ["build", "-", "-o", "x", "--bits", "3"],
         ["build", "-", "-o", "x", "--pool-factor", "0"],
         ["build", "-", "-o", "x", "--memory", "much"],
+        ["build", "-", "-o", "x", "--memory", "639MiB"],
         ["search", "x"],
         ["search", "x", "query", "-k", "0"],
         ["search", "x", "query", "--format", "xml"],

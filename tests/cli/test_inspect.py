@@ -100,6 +100,8 @@ def test_a_document_that_is_not_there(run: Run, index_path: Path, options: list[
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: ")
     assert "no-such-id" in result.stderr
+    assert "`colindex search`" in result.stderr
+    assert "in index`" not in result.stderr  # that is Python
 
 
 def test_an_index_of_another_encoder_is_refused(run: Run, index_path: Path, tmp_path: Path) -> None:

@@ -3,10 +3,11 @@
 1. For each query token, take its probed centroids in falling score and the posting list of each.
 2. The first list in which a document stands gives its maximum for this token: writing the lists backwards into a
    table by document leaves the first one's score standing. No document is looked at alone.
-3. A document that the token does not meet is credited the token's floor. The last probed centroid's score bounds
-   every centroid not probed from above; the floor lies below it by a quarter of the distance from the first to the
-   last. So a document's score is the sum of all floors plus what it got above them. Measured on wiki20k, 64 probes:
-   .979 of the exact top 10 in the first 256 against .967 with the last score itself as the floor (docs/LOG.md).
+3. A document that the token does not meet is credited the token's floor. No centroid that was scored and not probed
+   scores more than the last probed one; one outside the cells that the token took was not scored, and may. The floor
+   lies below the last score by a quarter of the distance from the first to the last: an estimate of what the token
+   missed, no bound. So a document's score is the sum of all floors plus what it got above them. Measured on wiki20k, 64
+   probes: .979 of the exact top 10 in the first 256 against .967 with the last score itself as the floor (docs/LOG.md).
 4. Keep the best; documents that met no token are not returned, nor those that are not allowed.
 
 Missing scores by the last probed one: XTR (Lee et al., NeurIPS 2023) and WARP (Scheerer et al., SIGIR 2025).
@@ -42,7 +43,7 @@ def gather(
     Args:
         ids: int32 [q, n], probed centroids of each query token in falling score; one that is K or more has no postings,
             for an index's codebook may have grown since these postings were written.
-        scores: float32 [q, n], their dot products with the token.
+        scores: float32 [q, n], what probing expects of each (`colindex.kernels.reference.probe`, step 4).
         postings: uint16 or uint32 [P], for each centroid its documents, each once.
         postings_offsets: integers [K + 1]; centroid c owns `postings[postings_offsets[c]:postings_offsets[c + 1]]`.
         n_documents: documents are numbered from 0 to this, exclusive.
