@@ -22,7 +22,6 @@ from typing import get_args
 
 import click
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from colindex import Encoder, TokenBatch
@@ -121,6 +120,8 @@ def _save(path: Path, batches: Iterable[TokenBatch]) -> None:
 @click.option("--bfloat16", is_flag=True, help="Multiply in 16 bits.")
 def main(collection: Path, output: Path, encoder: str, limit: int, window: Window, bfloat16: bool) -> None:
     """Encode a BEIR folder (corpus.jsonl.gz, queries.jsonl.gz)."""
+    import torch  # not for those who only load vectors: some of them are measured inside a memory limit
+
     model = Encoder.load(encoder, window=window)
     output.mkdir(parents=True, exist_ok=True)
     documents = list(read_corpus([collection / "corpus.jsonl.gz"]))

@@ -33,51 +33,71 @@ def in_cells(centroids: NDArray[np.floating], spreads: NDArray[np.float32]) -> P
     """Centroids, float16 or float32 [K, dim], and their spreads, float32 [K], for probing: in cells where there are many."""
     if len(centroids) < FEW:
         return probe_table(centroids, spreads)
-    rows, step = _wholes(centroids)
-    seeds = rows[::_CELL]
-    sample = rows[::_SAMPLED]
-    sums, counts = _sums(sample, kernels.nearest_cells(sample, seeds), len(seeds))
-    means = np.where(counts[:, None] > 0, np.rint(sums / np.maximum(counts, 1)[:, None]), seeds).astype(np.int8)
-    cells = kernels.nearest_cells(rows, means)
+    wholes = _Wholes(centroids)
+    seeds = wholes.rows(slice(0, len(centroids), _CELL))
+    means = _moved(wholes, seeds)
+    cells = np.concatenate([kernels.nearest_cells(wholes.rows(part), means) for part in parts(len(centroids))])
     numbers = np.argsort(cells, kind="stable").astype(np.int32)
-    return probe_table(centroids, spreads, numbers)._replace(cells=_table(rows, step, spreads, cells, numbers))
+    return probe_table(centroids, spreads, numbers)._replace(cells=_table(wholes, spreads, cells, numbers))
 
 
-def _wholes(centroids: NDArray[np.floating]) -> tuple[NDArray[np.int8], float]:
-    """Centroids in whole steps, int8 [K, dim], and the step."""
-    largest = max(float(np.abs(centroids[rows]).max(initial=0)) for rows in parts(len(centroids)))
-    step = float(np.float32(largest / _BYTE)) or 1.0
-    wholes = np.empty(centroids.shape, np.int8)
-    for rows in parts(len(centroids)):
-        wholes[rows] = np.clip(np.rint(centroids[rows].astype(np.float32) / np.float32(step)), -_BYTE, _BYTE)
-    return wholes, step
+class _Wholes:
+    """Centroids in whole steps, some at a time: an index opens inside its budget, temporaries included."""
+
+    def __init__(self, centroids: NDArray[np.floating]) -> None:
+        self._centroids = centroids
+        largest = max(float(np.abs(centroids[part]).max(initial=0)) for part in parts(len(centroids)))
+        self.step = float(np.float32(largest / _BYTE)) or 1.0
+
+    def __len__(self) -> int:
+        return len(self._centroids)
+
+    @property
+    def dim(self) -> int:
+        return int(self._centroids.shape[1])
+
+    def rows(self, some: slice) -> NDArray[np.int8]:
+        """Int8 [some, dim]."""
+        steps = np.rint(self._centroids[some].astype(np.float32) / np.float32(self.step))
+        return np.asarray(np.clip(steps, -_BYTE, _BYTE), np.int8)
 
 
-def _sums(
-    rows: NDArray[np.int8], cells: NDArray[np.int32], n_cells: int
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The sum of each cell's rows, and their number."""
-    sums = np.zeros((n_cells, rows.shape[1]))
-    for part in parts(len(rows)):
-        some = rows[part].astype(np.float32)
-        sums += kernels.add_rows(some, np.arange(len(some)), cells[part], n_cells)
-    return sums, np.bincount(cells, minlength=n_cells)
+def _moved(wholes: _Wholes, seeds: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Step 2."""
+    sums, counts = _none(len(seeds), wholes.dim)
+    for part in parts(len(wholes)):
+        sample = wholes.rows(slice(part.start, part.stop, _SAMPLED))
+        _add(sample, kernels.nearest_cells(sample, seeds), sums, counts)
+    return np.where(counts[:, None] > 0, np.rint(sums / np.maximum(counts, 1)[:, None]), seeds).astype(np.int8)
+
+
+def _none(n_cells: int, dim: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Sums and numbers of the rows of cells that have none."""
+    return np.zeros((n_cells, dim)), np.zeros(n_cells, np.int64)
+
+
+def _add(
+    rows: NDArray[np.int8], cells: NDArray[np.int32], sums: NDArray[np.float64], counts: NDArray[np.int64]
+) -> None:
+    """Some rows to the sum and the number of each cell."""
+    sums += kernels.add_rows(rows.astype(np.float32), np.arange(len(rows)), cells, len(sums))
+    counts += np.bincount(cells, minlength=len(counts))
 
 
 def _table(
-    rows: NDArray[np.int8],
-    step: float,
-    spreads: NDArray[np.float32],
-    cells: NDArray[np.int32],
-    numbers: NDArray[np.int32],
+    wholes: _Wholes, spreads: NDArray[np.float32], cells: NDArray[np.int32], numbers: NDArray[np.int32]
 ) -> CellTable:
     """Step 4."""
-    sums, counts = _sums(rows, cells, int(cells.max()) + 1)
-    kept = np.flatnonzero(counts)
+    sums, counts = _none(int(cells.max()) + 1, wholes.dim)
+    squares = np.empty(len(wholes))
+    for part in parts(len(wholes)):
+        rows = wholes.rows(part)
+        _add(rows, cells[part], sums, counts)
+        squares[part] = np.square(rows.astype(np.int32)).sum(axis=1)
+    kept, step = np.flatnonzero(counts), wholes.step
     sums, counts = sums[kept], counts[kept]
     means = sums / counts[:, None]
     starts = np.cumsum(counts) - counts
-    squares = np.concatenate([np.square(rows[part].astype(np.float64)).sum(axis=1) for part in parts(len(rows))])
     squares = squares * step**2 + np.square(spreads.astype(np.float64))
     around = np.add.reduceat(squares[numbers], starts) / counts - np.square(means * step).sum(axis=1)
     centres = probe_table((means * step).astype(np.float32), np.sqrt(np.maximum(around, 0)).astype(np.float32))
