@@ -2,7 +2,8 @@
 
     python -m benchmarks.throughput scifact.colindex ~/vectors/scifact
 
-1. *Batches*: all queries by `search_vectors_batch`, everything cached, one thread and two in turn; medians.
+1. *Batches*: all queries by `search_vectors_batch`, everything cached, one thread and two in turn; medians. And by one process
+   and two, each with an index of its own on one thread: two share nothing but the machine, which is what two threads may reach.
 2. *Whole searches, warm*: the same queries one by one in a cache that holds everything and was filled by reads; against the
    time that they take without fetching, as if their records had lain ready in memory.
 3. *Start*: a fresh interpreter imports colindex, opens the index and answers one query given as vectors; and `import colindex`.
@@ -10,9 +11,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
 import time
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import click
@@ -26,6 +30,8 @@ from colindex import Index, SearchParams
 
 PARAMS = SearchParams(exact=False)
 STARTS = 5
+STARTING = 120
+"""Seconds in which a process has to have started."""
 
 
 def batches(folder: Path, queries: list[NDArray[np.float32]], threads: tuple[int, ...], repeats: int) -> list[float]:
@@ -41,6 +47,35 @@ def batches(folder: Path, queries: list[NDArray[np.float32]], threads: tuple[int
     for index in opened:
         index.close()
     return [float(np.median(spent)) for spent in seconds]
+
+
+def by_processes(folder: Path, queries: list[NDArray[np.float32]], count: int, repeats: int) -> float:
+    """Queries a second of so many processes together."""
+    context = multiprocessing.get_context("spawn")
+    begin, out = context.Barrier(count), context.Queue()
+    processes = [
+        context.Process(target=_searching, args=(folder, queries, repeats, begin, out), daemon=True)
+        for _ in range(count)
+    ]
+    for process in processes:
+        process.start()
+    seconds: list[float] = [out.get(timeout=STARTING) for _ in processes]
+    for process in processes:
+        process.join()
+    return float(sum(repeats * len(queries) / spent for spent in seconds))
+
+
+def _searching(
+    folder: Path, queries: list[NDArray[np.float32]], repeats: int, begin: Barrier, out: Queue[float]
+) -> None:
+    """Body of one of them."""
+    with Index.open(folder, memory="4GiB", threads=1) as index:
+        index.search_vectors_batch(queries, 10, params=PARAMS)  # fills the cache
+        begin.wait(STARTING)
+        start = time.perf_counter()
+        for _ in range(repeats):
+            index.search_vectors_batch(queries, 10, params=PARAMS)
+        out.put(time.perf_counter() - start)
 
 
 def share_of_fetching(folder: Path, queries: list[NDArray[np.float32]], repeats: int) -> tuple[float, float]:
@@ -86,6 +121,7 @@ def main(folder: Path, vectors: Path, limit: int, repeats: int) -> None:
     """Measure an index that was built from the vectors (or their text)."""
     queries = load(vectors / "queries.npz").first(limit).each()
     one, two = batches(folder, queries, (1, 2), repeats)
+    alone, both = (by_processes(folder, queries, count, repeats) for count in (1, 2))
     whole, fetching = share_of_fetching(folder, queries, repeats)
     query = folder.parent / f".{folder.name}.query.npy"
     np.save(query, queries[0])
@@ -96,6 +132,8 @@ def main(folder: Path, vectors: Path, limit: int, repeats: int) -> None:
     table = Table("what", "figure")
     table.add_row("queries/s, one thread", f"{len(queries) / one:.0f}")
     table.add_row("queries/s, two threads", f"{len(queries) / two:.0f}  ({one / two:.2f}x)")
+    table.add_row("queries/s, one process", f"{alone:.0f}")
+    table.add_row("queries/s, two processes", f"{both:.0f}  ({both / alone:.2f}x)")
     table.add_row("one search, everything cached", f"{whole:.2f} ms")
     table.add_row(
         "of it fetching from the cache", f"{fetching:.3f} ms  (whole : without it = {whole / (whole - fetching):.3f})"
