@@ -78,28 +78,27 @@ def write_json(value: object) -> None:
 
 
 def write_jsonl(query: Query, hits: Sequence[Hit]) -> None:
-    """One object a hit: query_id, rank, id, score, title, text, metadata."""
+    """One object a hit: query_id, rank, id, score, title, text, metadata; the score of a document without vectors is null."""
     for rank, hit in enumerate(hits, start=1):
         write_json(_row(query, rank, hit, _document(hit)))
 
 
 def write_sentences_jsonl(query: Query, hits: Sequence[Hit]) -> None:
     """The same, and the span and text of each hit's best sentence; null, as its score, for a document without any."""
-    from colindex.views.data import finite
-
     for rank, hit in enumerate(hits, start=1):
         document = _document(hit)
         sentence = None if hit.span is None else document.content[slice(*hit.span)]
-        found = {"score": finite(hit.score), "span": hit.span, "sentence": sentence}
-        write_json(_row(query, rank, hit, document) | found)
+        write_json(_row(query, rank, hit, document) | {"span": hit.span, "sentence": sentence})
 
 
 def _row(query: Query, rank: int, hit: Hit, document: Document) -> dict[str, Any]:
+    from colindex.views.data import finite
+
     return {
         "query_id": query.id,
         "rank": rank,
         "id": hit.id,
-        "score": float(hit.score),
+        "score": finite(hit.score),
         "title": document.title,
         "text": document.text,
         "metadata": dict(document.metadata),

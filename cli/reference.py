@@ -55,7 +55,8 @@ line, or is passed over and counted with `--skip-invalid`.
 The same rows in three formats.
 
 - `table`: to read; with `--unit sentence` the best sentence in place of the text.
-- `jsonl`: one object a hit, `{"query_id", "rank", "id", "score", "title", "text", "metadata"}`.
+- `jsonl`: one object a hit, `{"query_id", "rank", "id", "score", "title", "text", "metadata"}`; the score of a document without
+  vectors is null.
   With `--unit sentence` also `"span"` and `"sentence"`, the best sentence (or title) and where it stands, `[start, stop]` in
   characters of title, blank and text. Its score is the hit's; all three are null for a document without a sentence.
 - `trec`: `query Q0 document rank score colindex`, as trec_eval and its relatives read it. Blanks separate its columns,

@@ -56,8 +56,6 @@ class First:
 class Segmented:
     """What has been written once a chunk is in its segment."""
 
-    documents: int
-    """Of this chunk."""
     next_chunk: int
     sealed: SegmentInfo | None
     """The segment, if this chunk ended it."""
@@ -89,7 +87,7 @@ def write_segments(
     batches = _batches(source, spool, range(first.chunk, chunks), told)
     for chunk, batch, coded, drift in _coded(batches, codebook, params, drifting):
         if writer is not None and columns != _columns(batch):
-            yield Segmented(0, chunk, writer.seal(), None)
+            yield Segmented(chunk, writer.seal(), None)
             writer, number = None, number + 1
         writer, columns = writer or _new_segment(path, number, codebook), _columns(batch)
         _append(writer, batch, coded, _payloads(source, spool, chunk, batch))
@@ -100,7 +98,7 @@ def write_segments(
             sealed, writer, number = writer.seal(), None, number + 1
         done += len(batch.tokens)
         told.at_least(done)
-        yield Segmented(len(batch.tokens), chunk + 1, sealed, drift)
+        yield Segmented(chunk + 1, sealed, drift)
 
 
 def new_ids(spool: Spool, segments: Sequence[SegmentInfo]) -> Iterator[tuple[str, int, int]]:

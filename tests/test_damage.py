@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,19 @@ def answer(path: Path) -> Answer:
         return [(hit.id, hit.score, hit.document.text) for hit in hits]
 
 
+def check_answer(path: Path, expected: Answer) -> None:
+    assert answer(path) == expected, path
+
+
+def error_of(act: Callable[[], object]) -> str | None:
+    """What an error of ours says; None where there is none."""
+    try:
+        act()
+    except ColindexError as error:
+        return str(error)
+    return None
+
+
 def data_files(path: Path) -> list[Path]:
     # lock.mdb is LMDB's table of readers and writer.lock names the last writer: neither holds data
     return sorted(f for f in path.rglob("*") if f.is_file() and f.name not in {"lock.mdb", "writer.lock"})
@@ -62,10 +76,8 @@ def test_every_file_that_is_cut_short_or_gone_is_an_error(
         shutil.copytree(folder, copy)
         damage(copy / file.relative_to(folder))
         assert verify(copy) or not (copy / COPY).exists(), file  # an older colindex wrote no copy of the manifest
-        try:
-            assert answer(copy) == expected, file
-        except ColindexError as error:
-            assert str(copy) in str(error), error  # noqa: PT017
+        said = error_of(partial(check_answer, copy, expected))
+        assert said is None or str(copy) in said, (file, said)
         shutil.rmtree(copy)
 
 
@@ -139,14 +151,15 @@ def _flip(file: Path, position: int, bit: int) -> None:
 
 def _looked_at(folder: Path, file: Path, expected: Answer) -> int:
     """Whether the answers are right, or there is an error of ours. Files with data are found by `verify` in any case."""
-    try:
+
+    def look() -> None:
         if file in data_files(folder):
             assert verify(folder), "verify finds nothing"
         assert living_answer(folder) == expected, "another answer"
-    except ColindexError as error:
-        assert str(folder) in str(error), error  # noqa: PT017
-        return FOUND
-    return SOUND
+
+    said = error_of(look)
+    assert said is None or str(folder) in said, said
+    return SOUND if said is None else FOUND
 
 
 def test_flipped_bits_are_found_or_change_no_answer(living: Path, request: pytest.FixtureRequest) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,15 +36,17 @@ def stop_at(stage: str, done: int) -> Report:
     return stop
 
 
-def build(path: Path, kind: str, given: object = None, *, resume: bool = False, progress: Report = silent) -> None:
+def build(
+    path: Path, kind: str, given: Iterable[Any] | None = None, *, resume: bool = False, progress: Report = silent
+) -> None:
     """One of three builds, of its own documents or of others."""
     if kind == "text":
         texts = documents(TEXTS) if given is None else given
-        Index.build(path, texts, WordEncoder(), PARAMS, resume=resume, progress=progress)  # type: ignore[arg-type]
+        Index.build(path, texts, WordEncoder(), PARAMS, resume=resume, progress=progress)
     else:
         vectors = batches(300) if given is None else given
         params = POOLED if kind == "pooled" else PARAMS
-        Index.build_from_vectors(path, vectors, params, resume=resume, progress=progress)  # type: ignore[arg-type]
+        Index.build_from_vectors(path, vectors, params, resume=resume, progress=progress)
 
 
 MOMENTS = {

@@ -298,6 +298,11 @@ def test_a_document_without_a_sentence(run: Run, stories: Path) -> None:
     assert "empty" in run("search", stories, "amber", *options).stdout
 
 
+def test_the_score_of_a_document_without_vectors_is_json_too(run: Run, stories: Path) -> None:
+    said = run("search", stories, "amber", "--where", "id = 'empty'", "--format", "jsonl").stdout
+    assert json.loads(said, parse_constant=pytest.fail)["score"] is None
+
+
 def test_documents_are_what_is_searched_for_unless_asked_otherwise(run: Run, stories: Path) -> None:
     asked = ("search", stories, "amber kelp", "--format", "jsonl")
     assert run(*asked, "--unit", "document").stdout == run(*asked).stdout
