@@ -1,7 +1,7 @@
 // The n best of a stream of scored ids: highest score first, ties by lower id.
 //
 // 1. Collect what lies above the threshold, in a buffer of a few times n.
-// 2. When the buffer is full, keep the n best, and raise the threshold to the last of them. The last is found by halving the
+// 2. When the buffer is full, or the caller asks for it, keep the n best, and raise the threshold to the last of them. The last is found by halving the
 //    range of scores, counting each time how many lie above: no branch depends on the scores.
 // 3. Sort what is left by merging runs, again without such branches.
 // Ids must come in rising order: then one that equals the threshold comes too late.
@@ -80,12 +80,17 @@ class Best {
     void add(float score, std::uint32_t id) {
         scores_[count_] = score;
         ids_[count_++] = id;
-        settle();
+        if (count_ >= full_) shrink();
+    }
+
+    // Raises the threshold to the n-th of those that came, if as many did.
+    void settle() {
+        if (count_ > n_) shrink();
     }
 
     // The n best, or as many as came, in falling order.
     std::vector<Scored> sorted() {
-        if (count_ > n_) shrink();
+        settle();
         std::vector<std::uint64_t> pairs(count_), room;
         for (std::size_t at = 0; at < count_; ++at) pairs[at] = pair_of(scores_[at], ids_[at]);
         sort_falling(pairs, room);
@@ -102,10 +107,6 @@ class Best {
         const auto sided = static_cast<std::int32_t>(key ^ kSign);  // signed: what every machine compares side by side
         for (std::size_t at = 0; at < count_; ++at) found += static_cast<std::int32_t>(keys_[at] ^ kSign) >= sided;
         return found;
-    }
-
-    void settle() {
-        if (count_ >= full_) shrink();
     }
 
     void shrink() {

@@ -8,8 +8,11 @@
 #include "gather.h"
 
 #include <algorithm>
+#include <memory>
 #include <stdexcept>
 #include <vector>
+
+#include "chosen_search.h"
 
 namespace colindex {
 namespace {
@@ -17,7 +20,7 @@ namespace {
 constexpr float kBelowLast = 0.25f;
 constexpr float kMet = 1e-30f;         // marks a document met at the floor itself, and vanishes in any score
 constexpr std::size_t kManyMet = 8;    // one document in this many: then going through all is faster than along the lists
-constexpr std::size_t kSideBySide = 16;
+constexpr std::size_t kLeastTogether = 4096, kTogether = 8;  // documents looked at together: at least, and for each that is wanted
 constexpr std::size_t kBits = 8;
 
 template <typename Posting>
@@ -66,20 +69,24 @@ void keep(const std::uint8_t* allowed, std::size_t n_documents, float* sums) {
     }
 }
 
+// Some documents at a time: those that are better than what was found in the ones before them.
 Best best_of(const float* sums, std::size_t n_documents, std::size_t limit, std::size_t& met) {
     Best best(limit);
-    for (std::size_t first = 0; first < n_documents; first += kSideBySide) {
-        const std::size_t here = std::min(kSideBySide, n_documents - first);
-        int any = 0, positive = 0;
-        const float threshold = std::max(best.threshold(), 0.0f);
-        for (std::size_t at = 0; at < here; ++at) {
-            positive += sums[first + at] > 0;
-            any |= sums[first + at] > threshold;
+    const std::size_t together = std::max(kLeastTogether, kTogether * limit), room = std::min(together, n_documents) + kLanes;
+    const std::unique_ptr<float[]> scores(new float[room]);
+    const std::unique_ptr<std::uint32_t[]> places(new std::uint32_t[room]);
+    const std::unique_ptr<std::int32_t[]> keys(new std::int32_t[room]);
+    for (std::size_t first = 0; first < n_documents; first += together) {
+        const std::size_t here = std::min(together, n_documents - first);
+        met += kernels().positive(sums + first, here);
+        const std::size_t found =
+            first ? kernels().reaching(sums + first, here, std::max(best.threshold(), 0.0f), places.get())
+                  : kernels().shortlist(sums, here, std::min(limit, here), scores.get(), places.get(), keys.get());
+        for (std::size_t at = 0; at < found; ++at) {
+            const std::uint32_t document = static_cast<std::uint32_t>(first) + places[at];
+            if (sums[document] > std::max(best.threshold(), 0.0f)) best.add(sums[document], document);
         }
-        met += static_cast<std::size_t>(positive);
-        if (!any) continue;
-        for (std::size_t at = first; at < first + here; ++at)
-            if (sums[at] > std::max(best.threshold(), 0.0f)) best.add(sums[at], static_cast<std::uint32_t>(at));
+        best.settle();
     }
     return best;
 }
@@ -110,8 +117,7 @@ Gathered gather(const Probed& probed, const Postings<Posting, Place>& postings, 
             walked += static_cast<std::size_t>(list.end - list.begin);
         }
         if (walked * kManyMet > n_documents) {
-            for (std::size_t document = 0; document < n_documents; ++document) sums[document] += row[document];
-            std::fill_n(row, n_documents, 0.0f);
+            kernels().move_row(row, n_documents, sums);
         } else {
             for (const List<Posting>& list : lists) {
                 for (const Posting* document = list.begin; document < list.end; ++document) {

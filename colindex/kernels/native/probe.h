@@ -157,6 +157,19 @@ std::size_t reaching(const float* scores, std::size_t count, float bound, std::u
     return found;
 }
 
+std::size_t positive(const float* scores, std::size_t count) {
+    std::int32_t found = 0;
+    for (std::size_t at = 0; at < count; ++at) found += scores[at] > 0;
+    return static_cast<std::size_t>(found);
+}
+
+void move_row(float* row, std::size_t count, float* sums) {
+    for (std::size_t at = 0; at < count; ++at) {
+        sums[at] += row[at];
+        row[at] = 0;
+    }
+}
+
 // Of the maxima of so many groups of scores as are wanted or more, the wanted-th is reached by as many scores. `shortlist` and
 // `keys` have room for the maxima.
 std::size_t shortlist(const float* scores, std::size_t count, std::size_t wanted, float* chosen, std::uint32_t* places,

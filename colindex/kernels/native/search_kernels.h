@@ -114,6 +114,12 @@ struct SearchKernels {
     // Everything has room for `count` and 16 more.
     std::size_t (*shortlist)(const float* scores, std::size_t count, std::size_t wanted, float* chosen, std::uint32_t* places,
                              std::int32_t* keys);
+    // The places of the scores that reach a bound, rising; how many. There is room for `count` and 16 more.
+    std::size_t (*reaching)(const float* scores, std::size_t count, float bound, std::uint32_t* places);
+    // How many of the scores, fewer than 2**31, are above zero.
+    std::size_t (*positive)(const float* scores, std::size_t count);
+    // Adds a row to another, and leaves zeros.
+    void (*move_row)(float* row, std::size_t count, float* sums);
     // For each row of whole numbers, a tile of them, the centre with the highest 2 * row * centre - square, the lowest of equal
     // ones. `centres` as in ByteCentroids, `squares` for whole pairs of blocks, past the last one the largest.
     void (*nearest_cells)(const ByteQuery& rows, const std::uint8_t* centres, const std::int32_t* squares, std::size_t count,
