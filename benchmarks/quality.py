@@ -93,8 +93,8 @@ def candidate_shares(
         for query, wanted in zip(queries, exact, strict=True):
             projected = snapshot.codebook.project(query)
             gathered = gather_candidates(snapshot, projected, SearchParams().nprobe, max(DEPTHS), snapshot.live)
-            segments, local = snapshot.locate(gathered.documents)
-            names = [snapshot.segments[s].external_ids([n])[0] for s, n in zip(segments, local, strict=True)]
+            places = map(snapshot.locate, gathered.documents.tolist())
+            names = [snapshot.segments[segment].external_ids([number])[0] for segment, number in places]
             for depth, values in shares.items():
                 values.append(len(set(names[:depth]) & set(wanted)) / len(wanted))
     return {depth: float(np.mean(values)) for depth, values in shares.items()}

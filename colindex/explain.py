@@ -156,8 +156,7 @@ def _explain_scored(case: Case, score: float, reach: tuple[Reach, ...]) -> Expla
 
 
 def _selected(case: Case) -> bool:
-    segment, number = (int(place[0]) for place in case.snapshot.locate(np.array([case.document])))
-    return (segment, number) in case.selection
+    return case.snapshot.locate(case.document) in case.selection
 
 
 def _lost(case: Case, search: Traced, score: float, reach: tuple[Reach, ...]) -> tuple[Kind, int | None, str]:

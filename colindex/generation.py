@@ -15,6 +15,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +120,7 @@ class Generation:
     def number_of(self, id_: str) -> int | None:
         """The number of a document through all segments; None where the generation does not hold it."""
         place = self.locate(id_)
-        return None if place is None else int(self.snapshot.firsts[place[0]]) + place[1]
+        return None if place is None else self.snapshot.firsts[place[0]] + place[1]
 
     def is_exact(self, params: SearchParams) -> bool:
         """Whether a search with these settings scores every document."""
@@ -160,8 +161,7 @@ class Generation:
 
     def hits(self, ranked: Ranked, spans: Sequence[tuple[int, int] | None] | None = None) -> list[Hit]:
         """Look up the external ids; texts stay on disk until they are asked for. `spans` are the hits', where they have one."""
-        segments, local = self.snapshot.locate(ranked.documents)
-        places = list(zip(segments.tolist(), local.tolist(), strict=True))
+        places = [self.snapshot.locate(document) for document in ranked.documents.tolist()]
         return [
             Hit(id_, score, partial(_read_document, self.pins, self.snapshot.segments[segment], document), span)
             for (segment, document), id_, score, span in zip(
@@ -221,7 +221,7 @@ def _load(path: Path, manifest: Manifest, budget: int, previous: Generation | No
         for segment in segments
     ]
     cache_bytes = divide_budget(path, budget, codebook, segments, blocks, live)
-    firsts = np.concatenate([[0], np.cumsum([segment.info.documents for segment in segments])]).astype(np.int64)
+    firsts = tuple(accumulate((segment.info.documents for segment in segments), initial=0))
     store = BlockStore(blocks, cache_bytes)
     bases = [store.base(number) * BLOCK_BYTES for number in range(len(segments))]
     finder = find_records([segment.offsets for segment in segments], bases, codebook.layout.record_bytes)

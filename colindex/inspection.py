@@ -93,7 +93,7 @@ def inspect(
         )
     if generation.manifest.encoder is None:
         encoder = None  # vectors came without a text
-    segment, number = (int(place[0]) for place in snapshot.locate(np.array([document])))
+    segment, number = snapshot.locate(document)
     stored = decode_document(snapshot.segments[segment].document(number))
     fetched = fetch(snapshot, np.array([document]))
     similarities = fetched.similarities(query, 0)

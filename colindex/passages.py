@@ -86,7 +86,7 @@ def rank_passages(
 
 def _split(snapshot: Snapshot, document: int) -> Iterator[tuple[tuple[int, int], NDArray[np.int64]]]:
     """Each sentence of one document, and the stored vectors that belong to it."""
-    segment, number = (int(place[0]) for place in snapshot.locate(np.array([document])))
+    segment, number = snapshot.locate(document)
     reader = snapshot.segments[segment]
     trace = reader.inspection(number)
     if trace is None or trace.spans is None:

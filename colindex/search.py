@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -59,8 +60,8 @@ class Snapshot:
     store: BlockStore
     finder: Finder
     """Where in the store the records of a document are."""
-    firsts: NDArray[np.int64]
-    """Number of the first document of each segment, and the number of all: int64 [segments + 1]."""
+    firsts: tuple[int, ...]
+    """Number of the first document of each segment, and the number of all."""
     live: Selection
     """The documents that are not deleted."""
 
@@ -69,10 +70,10 @@ class Snapshot:
         """Number of stored vectors."""
         return sum(int(segment.offsets[-1]) for segment in self.segments)
 
-    def locate(self, documents: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Segment and number within it of each document."""
-        segments = np.searchsorted(self.firsts, documents, side="right") - 1
-        return segments, documents - self.firsts[segments]
+    def locate(self, document: int) -> tuple[int, int]:
+        """Position of its segment, and number within it."""
+        segment = bisect_right(self.firsts, document) - 1
+        return segment, document - self.firsts[segment]
 
     def ranges(self, documents: NDArray[np.int64]) -> RecordRanges:
         """Where in the store the documents' records are."""
@@ -273,7 +274,7 @@ def _gather(
     ids, scores = kernels.top_centroids(query, snapshot.codebook.probes, nprobe)
     tally.lap("probe")
     best, met = _NONE, 0
-    for segment, first, allowed in zip(snapshot.segments, snapshot.firsts.tolist(), selection.bits, strict=False):
+    for segment, first, allowed in zip(snapshot.segments, snapshot.firsts, selection.bits, strict=False):
         documents, estimates, met_here, walked = kernels.gather(
             ids, scores, segment.postings, segment.postings_offsets, len(segment.offsets) - 1, limit, allowed
         )

@@ -20,10 +20,23 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK_BYTES", "FileSum", "block_checksums", "crc32c", "entry_check", "file_sum", "hash64"]
+__all__ = [
+    "BLOCK_BYTES",
+    "NUMBER_BYTES",
+    "FileSum",
+    "block_checksums",
+    "crc32c",
+    "entry_check",
+    "file_sum",
+    "hash64",
+    "numbered_check",
+]
 
 BLOCK_BYTES = 4096
 """Bytes of a logical block: the unit of reading, caching and checking records."""
+
+NUMBER_BYTES = 4
+"""Bytes of a document's number in what an entry's check covers."""
 
 _LOW_32 = 0xFFFF_FFFF
 _READ_BYTES = 1 << 20
@@ -64,7 +77,12 @@ def block_checksums(data: bytes | bytearray | memoryview) -> NDArray[np.uint32]:
 
 def entry_check(number: int, payload: bytes) -> int:
     """32-bit check of an entry: its document number (uint32, little-endian) and then its payload."""
-    return xxhash.xxh3_64_intdigest(number.to_bytes(4, "little") + payload) & _LOW_32
+    return numbered_check(number.to_bytes(NUMBER_BYTES, "little") + payload)
+
+
+def numbered_check(numbered: bytes) -> int:
+    """The same of number and payload together."""
+    return xxhash.xxh3_64_intdigest(numbered) & _LOW_32
 
 
 def hash64(data: bytes) -> int:

@@ -4,8 +4,8 @@
    `offsets` is a plain uint64 array of one more value than there are entries.
 2. An entry is a check of 4 bytes, little-endian, and its payload. The check covers the number of the entry and the payload
    (`checksums.entry_check`): neither a flipped byte nor a wrong offset can pass one entry off as another.
-3. One entry costs two small reads and no memory between them; nothing of this is resident. Short entries, which ids are,
-   are read in one native call, from files that stay open, where the extension was compiled (storage/native/entries.h).
+3. One entry costs two small reads and no memory between them. Short entries, which ids are, are read in one native call, from
+   files that stay open and pages of them that a thread keeps, where the extension was compiled (storage/native/entries.h).
 
 Ids are UTF-8. A document payload is a zstd frame with content size and checksum of the bytes that the caller gave.
 """
@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 import zstandard
 
-from colindex.storage.checksums import FileSum, entry_check
+from colindex.storage.checksums import NUMBER_BYTES, FileSum, entry_check, numbered_check
 from colindex.storage.directory import corrupt, opened, read_exactly, read_from
 from colindex.storage.errors import InvalidIdError
 from colindex.storage.plain import PlainWriter, below, write_plain
@@ -103,11 +103,10 @@ class EntryReader:
             As `read`.
         """
         wanted = [int(number) for number in numbers]
-        for number in wanted:
-            if not 0 <= number < self._entries:
-                raise IndexError(f"document {number} of a segment with {self._entries}")
         if not wanted:
             return []  # a segment without entries has no file of bytes
+        if not 0 <= (wrong := min(wanted)) or not (wrong := max(wanted)) < self._entries:
+            raise IndexError(f"document {wrong} of a segment with {self._entries}")
         if (payloads := self._read_short(wanted)) is not None:
             return payloads
         with opened(self._offsets) as offsets, opened(self._bytes) as stored:
@@ -154,17 +153,12 @@ class EntryReader:
 
     def _read_short(self, numbers: list[int]) -> list[bytes] | None:
         """All in one native call; None where there is none, or where something is wrong: reading one by one says what."""
-        if self._native is None or self._short is None:
+        if self._native is None or self._short is None or (found := self._native.read(numbers, self._short)) is None:
             return None
-        entries = self._native.read(numbers, _CHECK_BYTES + self._short)
-        if entries is None:
-            return None
-        whole = (
-            len(entry) >= _CHECK_BYTES
-            and entry_check(number, entry[_CHECK_BYTES:]) == int.from_bytes(entry[:_CHECK_BYTES], "little")
-            for number, entry in zip(numbers, entries, strict=True)
-        )
-        return [entry[_CHECK_BYTES:] for entry in entries] if all(whole) else None
+        for check, numbered in zip(*found, strict=True):
+            if numbered_check(numbered) != check:
+                return None
+        return [numbered[NUMBER_BYTES:] for numbered in found[1]]
 
     def _read(self, offsets: int, stored: int, size: int, number: int) -> bytes:
         start, stop = _BOUNDS.unpack(read_from(offsets, self._offsets, 8 * number, 16))

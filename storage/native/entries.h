@@ -1,10 +1,12 @@
 // Short entries of a file of entries (storage/entries.py), read in one call: what a search's ids cost is system calls.
 //
 // 1. Open the file of offsets and the file of bytes, if they are not open yet: the way to them leads through many folders.
-// 2. For each number read its bounds, and then its bytes, check included.
+// 2. For each number read its bounds, and then its bytes. Both come from pages of the files, of which a thread keeps a few: files
+//    never change, and a page that was read need not be asked for again.
+// 3. Hand over what Python compares: each entry's check, and what it is a check of, the entry's number and its payload.
 //
 // Anything that is not as it should be, an entry longer than `most` included, gives nothing: Python then reads entry by
-// entry and says what is wrong. Checks are Python's too.
+// entry and says what is wrong.
 #pragma once
 
 #include <cstdint>
@@ -34,11 +36,17 @@ private:
     std::shared_ptr<const Opened> kept_;
 };
 
+struct Entry {
+    uint32_t check;
+    std::string numbered;  // number and payload
+};
+
 class Entries {
 public:
     Entries(std::string offsets, std::string bytes) : offsets_(std::move(offsets)), bytes_(std::move(bytes)) {}
 
-    std::optional<std::vector<std::string>> read(const std::vector<int64_t>& numbers, int64_t most);
+    // Of payloads of at most so many bytes.
+    std::optional<std::vector<Entry>> read(const std::vector<int64_t>& numbers, int64_t most);
 
 private:
     EntryFile offsets_, bytes_;

@@ -194,17 +194,20 @@ private:
     Places places_;
 };
 
-// The entries as bytes, or None where Python is to find out what is wrong.
+// The checks of the entries, and their numbers and payloads, or None where Python is to find out what is wrong.
 py::object read_entries(Entries& entries, const std::vector<int64_t>& numbers, int64_t most) {
-    std::optional<std::vector<std::string>> found;
+    std::optional<std::vector<Entry>> found;
     {
         const py::gil_scoped_release release;
         found = entries.read(numbers, most);
     }
     if (!found) return py::none();
-    py::list result(found->size());
-    for (size_t at = 0; at < found->size(); ++at) result[at] = py::bytes((*found)[at]);
-    return result;
+    py::list checks(found->size()), numbered(found->size());
+    for (size_t at = 0; at < found->size(); ++at) {
+        checks[at] = (*found)[at].check;
+        numbered[at] = py::bytes((*found)[at].numbered);
+    }
+    return py::make_tuple(checks, numbered);
 }
 
 // Whether this system lets us have a ring.
@@ -231,7 +234,7 @@ PYBIND11_MODULE(_reads, module) {
     py::class_<colindex::storage::Entries>(module, "Entries")
         .def(py::init<std::string, std::string>(), py::arg("offsets"), py::arg("bytes"))
         .def("read", &colindex::storage::read_entries, py::arg("numbers"), py::arg("most"),
-             "Entries by number, check included; None if one of them is longer than `most` or not there.");
+             "Checks of entries by number, and what they are checks of; None if one payload is longer than `most` or not there.");
     py::class_<colindex::storage::PlacesBinding>(module, "Places")
         .def(py::init<const std::vector<int64_t>&, const std::vector<py::array>&, const std::vector<int64_t>&, int64_t>(),
              py::arg("firsts"), py::arg("offsets"), py::arg("bases"), py::arg("record_bytes"))

@@ -138,6 +138,18 @@ def test_a_limit_keeps_the_best_and_counts_them_all(body: Body) -> None:
 
 
 @each_body
+def test_of_equal_documents_the_first_are_kept_however_many_there_are(body: Body) -> None:
+    documents, last = 20_000, 19_999
+    centroids = np.zeros(documents + 1, np.uint32)
+    centroids[-1] = 1  # the last document has this one too
+    postings, bounds = invert(centroids, np.append(np.arange(documents), documents + 1), 2)
+    found, scores, met, _ = body.gather(*probed([[1, 0]], [[2.0, 1.0]]), postings, bounds, documents, 12)
+    assert found.tolist() == [last, *range(11)]
+    assert scores.tolist() == [2.0] + [1.0] * 11
+    assert met == documents
+
+
+@each_body
 def test_a_limit_may_be_far_beyond_the_documents(body: Body) -> None:
     arguments = random_case(50, 8)
     assert np.array_equal(body.gather(*arguments, 2**40)[0], body.gather(*arguments, 50)[0])
