@@ -1,13 +1,15 @@
 """How fast is a build, kernel by kernel and whole?
 
-    python -m benchmarks.build_speed --vectors DOCS.npz [--tokens 20000] [--whole] [--threads 2]
+    python -m benchmarks.build_speed --vectors DOCS.npz [--dim 128] [--tokens 20000] [--whole] [--threads 2]
 
 DOCS.npz holds token vectors as `benchmarks.vectors` writes them.
 
 1. Kernels, on one thread: projection, assignment to the centroids of a token's own word, coding at each width, and Ward
-   clustering of whole documents (the reference asks scipy). The native body with each instruction set of this machine
-   against the reference, in turns, the least time of several: a busy machine slows both.
-2. With --whole: the build from those vectors to a committed index, stage by stage.
+   clustering of whole documents (the reference hands scipy distances that BLAS multiplied). The native body with each
+   instruction set of this machine against the reference, in turns, the least time of several: a busy machine slows both.
+2. Ward clustering of documents cut to 240 tokens, as scipy does it alone (`pdist`, `linkage`, `fcluster`), as the reference
+   does, and as the native body does, in turns, medians; and in how many documents clusters differ from scipy's.
+3. With --whole: the build from those vectors to a committed index, stage by stage.
 """
 
 from __future__ import annotations
@@ -26,8 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import pdist
 from threadpoolctl import threadpool_limits
 
+from benchmarks.growth_data import pca, projected
 from benchmarks.vectors import Vectors, load
 from colindex import BuildParams, Index
 from colindex.clustering import Clustering, centroid_count, cluster
@@ -37,6 +42,7 @@ from colindex.projection import learn_projection
 
 _DOCUMENTS = 24
 _POOL_FACTOR = 2
+_WARD_TOKENS = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +114,37 @@ def _kernels(documents: Vectors, tokens: int, repeats: int, seed: int) -> Table:
     return table
 
 
+def _by_scipy(vectors: NDArray[np.float32], n_clusters: int) -> NDArray[np.int32]:
+    """Ward's clusters without a line of ours."""
+    found: NDArray[np.int32] = fcluster(linkage(pdist(vectors, "cosine"), "ward"), n_clusters, "maxclust")
+    return found
+
+
+def _ward(documents: Vectors, repeats: int) -> Table:
+    """Microseconds a document of each way, and how many times the native body is faster."""
+    starts = documents.offsets[:-1][np.diff(documents.offsets) >= _WARD_TOKENS][:_DOCUMENTS]
+    parts = [documents.vectors[start : start + _WARD_TOKENS].astype(np.float32) for start in starts.tolist()]
+    parts = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts]
+    ways = {"scipy alone": _by_scipy, "BLAS and scipy": reference.ward_labels, "native": chosen.ward_labels}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    pairs: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in ways}
+    for repeat in range(repeats):
+        for name, way in ways.items():
+            for part in parts:
+                started = time.thread_time()
+                labels = way(part, _WARD_TOKENS // _POOL_FACTOR)
+                seconds[name].append(time.thread_time() - started)
+                if not repeat:
+                    pairs[name].append(labels[:, None] == labels)
+    native = float(np.median(seconds["native"]))
+    title = f"Ward, {len(parts)} documents of {_WARD_TOKENS} tokens, {documents.vectors.shape[1]} dims"
+    table = Table("way", "us a document", "native is faster", "documents that differ from scipy's", title=title)
+    for name, spent in seconds.items():
+        differ = sum(not np.array_equal(*both) for both in zip(pairs[name], pairs["scipy alone"], strict=True))
+        table.add_row(name, f"{np.median(spent) * 1e6:,.0f}", f"{np.median(spent) / native:.1f} times", str(differ))
+    return table
+
+
 def _whole(documents: Vectors, folder: Path, threads: int) -> Table:
     """Seconds of each stage of one build."""
     started = time.perf_counter(), time.process_time()
@@ -121,17 +158,19 @@ def _whole(documents: Vectors, folder: Path, threads: int) -> Table:
 
 @click.command()
 @click.option("--vectors", type=click.Path(exists=True, path_type=Path), required=True, help="Documents, .npz.")
+@click.option("--dim", type=int, help="Dimensions that pooling is timed at: the first principal axes. [all]")
 @click.option("--tokens", default=20_000, show_default=True, help="Tokens that kernels are timed on.")
 @click.option("--repeats", default=3, show_default=True)
 @click.option("--whole", is_flag=True, help="Build an index of all vectors, too.")
 @click.option("--threads", default=2, show_default=True, help="Threads of the whole build.")
 @click.option("--seed", default=0, show_default=True)
-def main(vectors: Path, tokens: int, repeats: int, whole: bool, threads: int, seed: int) -> None:
-    """Print a table of kernels, and one of the whole build."""
+def main(vectors: Path, dim: int | None, tokens: int, repeats: int, whole: bool, threads: int, seed: int) -> None:
+    """Print a table of kernels, one of pooling, and one of the whole build."""
     documents = load(vectors)
     with threadpool_limits(limits=1):
         few = documents.first(max(1, int(np.searchsorted(documents.offsets, 10 * tokens))))
         Console().print(_kernels(few, min(tokens, len(few.vectors)), repeats, seed))
+        Console().print(_ward(projected(few, pca(few, dim)) if dim else few, repeats))
     if whole:
         folder = Path(tempfile.mkdtemp(dir=vectors.parent))
         try:

@@ -62,6 +62,7 @@ def chosen(engines: Iterable[str]) -> tuple[Contestant, ...]:
 _OURS: tuple[Setting, ...] = tuple(
     {"nprobe": nprobe, "candidates": candidates, "margin": margin}
     for nprobe, candidates, margin in (
+        (8, 20, 1.0),
         (8, 24, 1.0),
         (8, 32, 1.0),
         (16, 20, 1.0),
@@ -82,6 +83,7 @@ CONTESTANTS: tuple[Contestant, ...] = (
     Contestant("colindex", _OURS, {"bits": 2}, ours=True),
     Contestant("colindex", _OURS, {"bits": 4}, ours=True),
     Contestant("colindex", _OURS, {"bits": 4, "pool_factor": 2}, ours=True),
+    Contestant("colindex", _OURS, {"bits": 2, "dim": 64}, ours=True),
     Contestant(
         "tachiom",
         (
