@@ -258,6 +258,22 @@ def test_a_residual_may_be_much_longer_than_its_centroid(body: Body, bits: int, 
 
 
 @each_body
+@pytest.mark.parametrize("dim", [8, 48, 128, 1000])
+def test_a_residual_may_be_largest_in_every_dimension(body: Body, dim: int) -> None:
+    """Values that fit 16 bits, of vectors that do not: their squares fit 32 bits no more."""
+    table = some_table(dim, 8, scale=1e-3)
+    largest = [int(table.levels.argmax()), int(table.levels.argmin())]
+    codes = np.repeat(np.array(largest, np.uint8), 200)[:, None].repeat(dim, axis=1)
+    lengths = np.tile(np.geomspace(1e-6, 1e-1, 100), 4) * np.repeat([1, -1, 1, -1], 100)
+    records, offsets, query = pack(table, np.arange(400) % 70, lengths, codes), offsets_of([1] * 400), gaussian(9, dim)
+    scores = body.score_records(query, records, offsets, table)
+    expected = exact_scores(query, by_definition(records, table), offsets)
+    assert (np.abs(scores - expected) <= margins(query, records, offsets, table) + 1e-5 * np.abs(expected)).all()
+    if body.instruction_set is not None:
+        assert scores.tobytes() == BODIES[1].score_records(query, records, offsets, table).tobytes()
+
+
+@each_body
 def test_threads_at_the_same_time_score_as_one(body: Body) -> None:
     table = some_table(64, 2)
     records, queries = random_records(table, 900), [gaussian(tokens, 64, tokens) for tokens in range(1, 40)]

@@ -6,8 +6,8 @@
 //    add it to the centroid, a whole number whose vector is at most 8,191 long.
 // 4. Sum up the squares, for the vector's length.
 //
-// A residual that is too long for 16 bits (more than three times the longest centroid, or nearly) is decoded in floating point,
-// and brought to a length that fits. Every instruction set gives the same numbers.
+// Where a value could leave 16 bits, or the vector came out longer than 32,767 (more than three times the longest centroid, or
+// nearly), the record is decoded in floating point, and brought to a length that fits. Every instruction set gives the same numbers.
 #pragma once
 
 #include <cmath>
@@ -32,16 +32,18 @@ struct Levels {
         for (int state = 0; state < 256; ++state)
             wholes[state] = static_cast<std::int16_t>(std::lrint(codes.levels[state] / level_step));
         factor = level_step / codes.step * 32768.0;
-        const double widest = largest * std::sqrt(static_cast<double>(codes.dim)) / codes.step;  // a residual of length 1, in steps
-        const double of_vector = widest > 0 ? (kWhole - kCentroidWhole - codes.dim) / widest : INFINITY;
+        const double widest = largest / codes.step;  // a value of a residual of length 1, in steps
+        const double of_value = widest > 0 ? (kWhole - kCentroidWhole - 1) / widest : INFINITY;
         const double of_factor = (kWhole - 1) / factor;
-        longest = of_vector < of_factor ? of_vector : of_factor;
+        longest = of_value < of_factor ? of_value : of_factor;
     }
 
     alignas(64) std::int16_t wholes[256];
     double factor;   // length -> the factor of a 16-bit multiplication
-    double longest;  // lengths that fit 16 bits
+    double longest;  // lengths whose values fit 16 bits
 };
+
+constexpr std::int64_t kMost = static_cast<std::int64_t>(kWhole) * static_cast<std::int64_t>(kWhole);  // of a vector's squares
 
 #if defined(__AVX512VBMI__)
 
@@ -72,8 +74,8 @@ struct LevelTables {
 struct Decoder {
     explicit Decoder(const Codes& codes) : codes(codes), levels(codes), tables(levels), order(codes.bits) {}
 
-    // Values [0, padded) of centroid + factor * level; returns the sum of their squares.
-    std::int32_t add_up(const std::uint8_t* code, const std::int16_t* centroid, std::int16_t factor, int padded,
+    // Values [0, padded) of centroid + factor * level; returns the sum of their squares, or one that is larger than kMost too.
+    std::int64_t add_up(const std::uint8_t* code, const std::int16_t* centroid, std::int16_t factor, int padded,
                         std::int16_t* out) const {
         const __m512i multiplier = _mm512_set1_epi16(factor);
         __m512i squares = _mm512_setzero_si512();
@@ -86,11 +88,12 @@ struct Decoder {
                 const __mmask32 within = codes.dim - at >= 32 ? ~0u : (1u << (codes.dim - at)) - 1;
                 const __m512i middle = _mm512_maskz_loadu_epi16(within, centroid + at);
                 const __m512i value = _mm512_maskz_add_epi16(within, middle, _mm512_mulhrs_epi16(level, multiplier));
-                squares = _mm512_dpwssd_epi32(squares, value, value);
+                squares = _mm512_dpwssds_epi32(squares, value, value);  // what is too large stays so
                 _mm512_storeu_si512(out + at, value);
             }
         }
-        return _mm512_reduce_add_epi32(squares);
+        return _mm512_reduce_add_epi64(_mm512_add_epi64(_mm512_cvtepi32_epi64(_mm512_castsi512_si256(squares)),
+                                                        _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(squares, 1))));
     }
 
     const Codes& codes;
@@ -106,10 +109,10 @@ struct Decoder {
 struct Decoder {
     explicit Decoder(const Codes& codes) : codes(codes), levels(codes) {}
 
-    std::int32_t add_up(const std::uint8_t* code, const std::int16_t* centroid, std::int16_t factor, int padded,
+    std::int64_t add_up(const std::uint8_t* code, const std::int16_t* centroid, std::int16_t factor, int padded,
                         std::int16_t* out) const {
         look_up(code, levels.wholes, codes.dim, codes.bits, out);
-        std::int32_t squares = 0;
+        std::int64_t squares = 0;
         for (int at = 0; at < codes.dim; ++at) {
             const auto product = static_cast<std::int16_t>((out[at] * factor + 0x4000) >> 15);
             const auto value = static_cast<std::int16_t>(centroid[at] + product);
@@ -126,7 +129,7 @@ struct Decoder {
 
 #endif
 
-// The vector of a record whose residual is too long for 16 bits: values scaled so that the vector is 32,767 long. Returns the
+// The vector of a record that is too long for 16 bits: values scaled so that the vector is 32,767 long. Returns the
 // vector's length.
 inline float decode_long(const Decoder& decoder, const std::uint8_t* record, const std::int16_t* centroid, int padded,
                          double* values, std::int16_t* out) {

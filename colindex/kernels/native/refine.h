@@ -9,6 +9,7 @@
 
 #include "decode.h"
 #include "dots.h"
+#include "packing.h"
 #include "search_kernels.h"
 
 namespace colindex {
@@ -28,7 +29,7 @@ struct Refinement {
     // False if a record names a centroid that does not exist.
     bool decode(const std::uint8_t* records, std::int64_t count) {
         const Codes& codes = decoder.codes;
-        std::int32_t squares[kGroup];
+        std::int64_t squares[kGroup];
         for (int v = 0; v < kGroup; ++v) {
             const std::uint8_t* record = records + (v < count ? v : count - 1) * codes.record_bytes;
             const std::uint32_t id = centroid_of(record, codes.centroid_bytes);
@@ -36,13 +37,15 @@ struct Refinement {
             const std::int16_t* centroid = codes.centroids + static_cast<std::size_t>(id) * codes.dim;
             const float length = length_of(record, codes.centroid_bytes);
             std::int16_t* vector = vectors + v * query.padded;
+            squares[v] = kMost + 1;
             if (std::fabs(length) <= decoder.levels.longest) {
-                const auto factor = static_cast<std::int16_t>(std::lrint(length * decoder.levels.factor));
+                const auto factor = static_cast<std::int16_t>(whole(length * decoder.levels.factor));
                 squares[v] = decoder.add_up(record + codes.centroid_bytes + 2, centroid, factor, query.padded, vector);
                 steps[v] = codes.step / kWhole;
-            } else {
+            }
+            if (squares[v] > kMost) {
                 steps[v] = decode_long(decoder, record, centroid, query.padded, values, vector) / kWhole / kWhole;
-                squares[v] = static_cast<std::int32_t>(kWhole * kWhole);
+                squares[v] = kMost;
             }
         }
         if (codes.unit) {
