@@ -82,6 +82,7 @@ _OURS: tuple[Setting, ...] = tuple(
 CONTESTANTS: tuple[Contestant, ...] = (
     Contestant("colindex", _OURS, {"bits": 2}, ours=True),
     Contestant("colindex", _OURS, {"bits": 4}, ours=True),
+    Contestant("colindex", _OURS, {"bits": 8}, ours=True),
     Contestant("colindex", _OURS, {"bits": 4, "pool_factor": 2}, ours=True),
     Contestant("colindex", _OURS, {"bits": 2, "dim": 64}, ours=True),
     Contestant(

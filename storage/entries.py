@@ -105,7 +105,7 @@ class EntryReader:
         wanted = [int(number) for number in numbers]
         if not wanted:
             return []  # a segment without entries has no file of bytes
-        if not 0 <= (wrong := min(wanted)) or not (wrong := max(wanted)) < self._entries:
+        if (wrong := min(wanted)) < 0 or (wrong := max(wanted)) >= self._entries:
             raise IndexError(f"document {wrong} of a segment with {self._entries}")
         if (payloads := self._read_short(wanted)) is not None:
             return payloads

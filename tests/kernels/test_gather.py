@@ -101,11 +101,11 @@ def random_case(documents: int, tokens: int, vectors_each: int = 20) -> tuple[An
 @each_native
 @pytest.mark.parametrize("tokens", [1, 32, 100])
 @pytest.mark.parametrize("limit", [1, 10, 512, 25_000])
-@pytest.mark.parametrize(("documents", "vectors_each"), [(3001, 20), (20_000, 1)])
+@pytest.mark.parametrize(("documents", "vectors_each"), [(3001, 20), (20_000, 1), (140_001, 1)])
 def test_the_native_body_ranks_a_segment_as_the_reference_does(
     body: Body, tokens: int, limit: int, documents: int, vectors_each: int
 ) -> None:
-    """Where a token meets nearly all documents, and where it meets one in twenty."""
+    """Where a token meets nearly all documents, where it meets one in twenty, and where rows hold some of them at a time."""
     arguments = (*random_case(documents, tokens, vectors_each), limit)
     (found, scores, *counts), (others, other_scores, *other_counts) = (
         of.gather(*arguments) for of in (body, BODIES[0])
@@ -235,7 +235,7 @@ def test_only_allowed_documents_are_met(
 
 @each_native
 @pytest.mark.parametrize("posting", [np.uint16, np.uint32])
-@pytest.mark.parametrize("documents", [1, 15, 16, 17, 3001, 3007, 3008])
+@pytest.mark.parametrize("documents", [1, 15, 16, 17, 3001, 3007, 3008, 65_536, 65_537, 140_001])
 @pytest.mark.parametrize("each", [2, 3, 8, 500])
 def test_the_native_body_leaves_out_what_the_reference_does(
     body: Body, posting: type, documents: int, each: int
@@ -284,6 +284,15 @@ def test_a_forbidden_document_of_infinite_score_is_left_out(body: Body) -> None:
 def test_bits_for_another_number_of_documents_are_refused(body: Body, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="documents"):
         body.gather(*random_case(50, 3), 10, allowed=np.zeros(shape, np.uint8))
+
+
+@each_native
+def test_a_long_list_that_does_not_rise_is_an_error(body: Body) -> None:
+    """Documents are looked at some at a time: those of such a list would be passed over."""
+    documents = 140_001
+    falling = np.arange(documents, dtype=np.uint32)[::-1].copy()
+    with pytest.raises(IndexError, match="or out of order"):
+        body.gather(*probed([[0]], [[1.0]]), falling, np.array([0, documents]), documents, 5)
 
 
 @each_body

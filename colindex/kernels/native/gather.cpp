@@ -1,8 +1,9 @@
-// 1. For each query token, write the scores of its probed centroids, the worst first, into a row by document: what stands there
-//    in the end is the best centroid's. Then add the row to the documents' sums and clear it: document by document, or, where
-//    the token met few of them, along the posting lists again.
-// 2. A document's score is the sum of all tokens' floors and what it got above them.
-// 3. Keep the best of those that were met.
+// 1. Find the posting lists of each token's probed centroids, and what each of these scores above the token's floor.
+// 2. Of some documents at a time, as many as there are rows for that a core's cache holds: for each token, write the scores of its
+//    centroids, the worst first, into a row by document: what stands there in the end is the best centroid's. Then add the row to
+//    the documents' sums and clear it: document by document, or, where the token met few of them, along the lists again.
+// 3. Keep the best of those that were met, and go on with the next documents. Lists name documents in rising order.
+// 4. A document's score is the sum of all tokens' floors and what it got above them.
 //
 // Both rows are the thread's own from one call to the next: to allocate them cost as much as to walk a few short lists.
 #include "gather.h"
@@ -23,6 +24,10 @@ constexpr std::size_t kManyMet = 8;    // one document in this many: then going 
 constexpr std::size_t kLeastTogether = 4096, kTogether = 8;  // documents looked at together: at least, and for each that is wanted
 constexpr std::size_t kBits = 8;
 
+// Documents of which there are rows: as many as two bytes can name. What these name beyond the last document, in an index from a
+// stranger, is never looked at.
+constexpr std::size_t kRows = 1 << 16;
+
 template <typename Posting>
 struct List {
     const Posting *begin, *end;
@@ -39,25 +44,71 @@ List<Posting> list_of(const Postings<Posting, Place>& postings, std::int32_t cen
     return {postings.documents + begin, postings.documents + end};
 }
 
-// Documents that a posting can name: an index from a stranger may hold anything. Two bytes cannot name one outside of 65,536
-// rows; what they name beyond the last document is never looked at.
+// What is left of a list, and what its documents get.
 template <typename Posting>
-std::size_t rows_for(std::size_t n_documents) {
-    return sizeof(Posting) == 2 ? std::max<std::size_t>(n_documents, 1 << 16) : n_documents;
+struct Probe {
+    List<Posting> left;
+    float above;
+};
+
+// A row for some documents: zeros for the first of them. What lies beyond is left as it was, and never looked at.
+float* cleared(std::vector<float>& row, std::size_t first) {
+    row.resize(kRows);
+    std::fill_n(row.begin(), first, 0.0f);
+    return row.data();
 }
 
-// A score for each document: zeros for those that there are. What lies beyond them is left as it was, and never looked at.
-float* cleared(std::vector<float>& scores, std::size_t rows, std::size_t n_documents) {
-    if (scores.size() < rows) scores.resize(rows);
-    std::fill_n(scores.begin(), std::min(n_documents, rows), 0.0f);
-    return scores.data();
+// 1. Lists in falling score, probes of one token after those of another.
+template <typename Posting, typename Place>
+std::vector<Probe<Posting>> probes_of(const Probed& probed, const Postings<Posting, Place>& postings, double& floors) {
+    std::vector<Probe<Posting>> probes;
+    probes.reserve(probed.tokens * probed.probes);
+    for (std::size_t token = 0; token < probed.tokens && probed.probes; ++token) {
+        const std::int32_t* ids = probed.ids + token * probed.probes;
+        const float* scores = probed.scores + token * probed.probes;
+        const float last = scores[probed.probes - 1];
+        const float floor = last - kBelowLast * (scores[0] - last);
+        floors += floor;
+        for (std::size_t probe = 0; probe < probed.probes; ++probe)  // in this order, NaN counts as met too
+            probes.push_back({list_of(postings, ids[probe]), std::max(kMet, scores[probe] - floor)});
+    }
+    return probes;
 }
 
+// Writes the score of those of a list's documents that are among `count` from `first` on; returns where the others begin.
 template <typename Posting>
-void check(const List<Posting>& list, std::size_t rows) {
-    if (sizeof(Posting) == 2) return;
-    for (const Posting* document = list.begin; document < list.end; ++document)
-        if (*document >= rows) throw std::out_of_range("gather: a posting names a document that does not exist");
+const Posting* write(const Probe<Posting>& probe, std::size_t first, std::size_t count, float* row) {
+    const Posting* document = probe.left.begin;
+    if constexpr (sizeof(Posting) == 2) {
+        for (; document < probe.left.end; ++document) row[*document] = probe.above;
+    } else {
+        for (; document < probe.left.end; ++document) {
+            const std::size_t at = *document - first;  // of one before the first, too large as well
+            if (at >= count) break;
+            row[at] = probe.above;
+        }
+    }
+    return document;
+}
+
+// 2. For one token: what its centroids score, to the sums of `count` documents from `first` on. `walked` has room for its lists.
+template <typename Posting>
+void add_token(Probe<Posting>* probes, std::vector<List<Posting>>& walked, std::size_t first, std::size_t count, float* row, float* sums) {
+    std::size_t postings = 0;
+    for (std::size_t probe = walked.size(); probe-- > 0;) {
+        Probe<Posting>& of = probes[probe];
+        const Posting* const end = write(of, first, count, row);
+        walked[probe] = {of.left.begin, end};
+        postings += static_cast<std::size_t>(end - of.left.begin);
+        of.left.begin = end;
+    }
+    if (postings * kManyMet > count) return kernels().move_row(row, count, sums);
+    for (const List<Posting>& list : walked) {
+        for (const Posting* document = list.begin; document < list.end; ++document) {
+            sums[*document - first] += row[*document - first];
+            row[*document - first] = 0;
+        }
+    }
 }
 
 // Takes the score from documents that may not be returned; `sums` has room for whole bytes of bits.
@@ -69,67 +120,64 @@ void keep(const std::uint8_t* allowed, std::size_t n_documents, float* sums) {
     }
 }
 
-// Some documents at a time: those that are better than what was found in the ones before them.
-Best best_of(const float* sums, std::size_t n_documents, std::size_t limit, std::size_t& met) {
-    Best best(limit);
-    const std::size_t together = std::max(kLeastTogether, kTogether * limit), room = std::min(together, n_documents) + kLanes;
-    const std::unique_ptr<float[]> scores(new float[room]);
-    const std::unique_ptr<std::uint32_t[]> places(new std::uint32_t[room]);
-    const std::unique_ptr<std::int32_t[]> keys(new std::int32_t[room]);
-    for (std::size_t first = 0; first < n_documents; first += together) {
-        const std::size_t here = std::min(together, n_documents - first);
-        met += kernels().positive(sums + first, here);
-        const std::size_t found =
-            first ? kernels().reaching(sums + first, here, std::max(best.threshold(), 0.0f), places.get())
-                  : kernels().shortlist(sums, here, std::min(limit, here), scores.get(), places.get(), keys.get());
-        for (std::size_t at = 0; at < found; ++at) {
-            const std::uint32_t document = static_cast<std::uint32_t>(first) + places[at];
-            if (sums[document] > std::max(best.threshold(), 0.0f)) best.add(sums[document], document);
-        }
-        best.settle();
+// 3. Some documents at a time: those that are better than what was found in the ones before them.
+class Finder {
+  public:
+    Finder(std::size_t limit, std::size_t most)
+        : limit_(limit), together_(std::max(kLeastTogether, kTogether * limit)), room_(std::min(together_, most) + kLanes),
+          scores_(new float[room_]), places_(new std::uint32_t[room_]), keys_(new std::int32_t[room_]), best_(limit) {}
+
+    // The sums of `count` documents from `first` on.
+    void look_at(const float* sums, std::size_t first, std::size_t count) {
+        for (std::size_t done = 0; done < count; done += together_) look_at_some(sums + done, first + done, std::min(together_, count - done));
     }
-    return best;
-}
+
+    std::vector<Scored> found() { return best_.sorted(); }
+
+    std::size_t met = 0;
+
+  private:
+    void look_at_some(const float* sums, std::size_t first, std::size_t count) {
+        met += kernels().positive(sums, count);
+        const std::size_t found = first ? kernels().reaching(sums, count, std::max(best_.threshold(), 0.0f), places_.get())
+                                        : kernels().shortlist(sums, count, std::min(limit_, count), scores_.get(), places_.get(), keys_.get());
+        for (std::size_t at = 0; at < found; ++at)
+            if (sums[places_[at]] > std::max(best_.threshold(), 0.0f))
+                best_.add(sums[places_[at]], static_cast<std::uint32_t>(first) + places_[at]);
+        best_.settle();
+    }
+
+    std::size_t limit_, together_, room_;
+    std::unique_ptr<float[]> scores_;
+    std::unique_ptr<std::uint32_t[]> places_;
+    std::unique_ptr<std::int32_t[]> keys_;
+    Best best_;
+};
 
 }  // namespace
 
 template <typename Posting, typename Place>
 Gathered gather(const Probed& probed, const Postings<Posting, Place>& postings, const Documents& documents, std::size_t limit) {
-    const std::size_t n_documents = documents.count, rows = rows_for<Posting>(n_documents);
-    thread_local std::vector<float> of_sums, of_row;
-    float* const sums = cleared(of_sums, rows + kBits - 1, n_documents);
-    float* const row = cleared(of_row, rows, n_documents);
-    std::vector<List<Posting>> lists(probed.probes);
-    Gathered gathered;
+    const std::size_t n_documents = documents.count, most = std::min(kRows, n_documents);
     double floors = 0;
-    for (std::size_t token = 0; token < probed.tokens && probed.probes; ++token) {
-        const std::int32_t* ids = probed.ids + token * probed.probes;
-        const float* scores = probed.scores + token * probed.probes;
-        const float last = scores[probed.probes - 1];
-        const float floor = last - kBelowLast * (scores[0] - last);
-        floors += floor;
-        std::size_t walked = 0;
-        for (std::size_t probe = probed.probes; probe-- > 0;) {
-            const float above = std::max(kMet, scores[probe] - floor);  // in this order, NaN counts as met too
-            const List<Posting> list = lists[probe] = list_of(postings, ids[probe]);
-            check(list, rows);
-            for (const Posting* document = list.begin; document < list.end; ++document) row[*document] = above;
-            walked += static_cast<std::size_t>(list.end - list.begin);
-        }
-        if (walked * kManyMet > n_documents) {
-            kernels().move_row(row, n_documents, sums);
-        } else {
-            for (const List<Posting>& list : lists) {
-                for (const Posting* document = list.begin; document < list.end; ++document) {
-                    sums[*document] += row[*document];
-                    row[*document] = 0;
-                }
-            }
-        }
-        gathered.walked += walked;
+    std::vector<Probe<Posting>> probes = probes_of(probed, postings, floors);
+    thread_local std::vector<float> of_sums, of_row;
+    float* const row = cleared(of_row, most);
+    Finder finder(std::min(limit, n_documents), most);
+    std::vector<List<Posting>> walked(probed.probes);
+    Gathered gathered;
+    for (const Probe<Posting>& probe : probes) gathered.walked += static_cast<std::size_t>(probe.left.end - probe.left.begin);
+    for (std::size_t first = 0; first < n_documents; first += kRows) {
+        const std::size_t here = std::min(kRows, n_documents - first);
+        float* const sums = cleared(of_sums, here);
+        for (std::size_t probe = 0; probe < probes.size(); probe += probed.probes) add_token(&probes[probe], walked, first, here, row, sums);
+        if (documents.allowed) keep(documents.allowed + first / kBits, here, sums);
+        finder.look_at(sums, first, here);
     }
-    if (documents.allowed) keep(documents.allowed, n_documents, sums);
-    gathered.documents = best_of(sums, n_documents, std::min(limit, n_documents), gathered.met).sorted();
+    for (const Probe<Posting>& probe : probes)
+        if (probe.left.begin < probe.left.end) throw std::out_of_range("gather: a posting names a document that does not exist, or out of order");
+    gathered.met = finder.met;
+    gathered.documents = finder.found();
     for (auto& document : gathered.documents) document.score += static_cast<float>(floors);
     return gathered;
 }
