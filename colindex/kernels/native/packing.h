@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "rounding.h"
 #include "search_kernels.h"
 
 namespace colindex {
@@ -18,14 +19,6 @@ double length_of(const Value* row, int dim) {
     double square = 0;
     for (int at = 0; at < dim; ++at) square += static_cast<double>(row[at]) * row[at];
     return std::sqrt(square);
-}
-
-// The nearest whole number, the even one of two, of a value below 2**31: what `lrint` gives, without the call.
-inline std::int32_t whole(double value) {
-    const double shifted = value + 6755399441055744.0;  // 1.5 * 2**52: the last bits are whole
-    std::int64_t bits;
-    std::memcpy(&bits, &shifted, sizeof bits);
-    return static_cast<std::int32_t>(bits);
 }
 
 inline float finite(double length) { return static_cast<float>(std::min<double>(length, std::numeric_limits<float>::max())); }

@@ -9,7 +9,7 @@
 
 #include "decode.h"
 #include "dots.h"
-#include "packing.h"
+#include "rounding.h"
 #include "search_kernels.h"
 
 namespace colindex {
