@@ -274,19 +274,20 @@ class Index:
     ) -> list[list[Hit]]:
         """`search_vectors` for several queries; an exact search reads the records once for all of them."""
         params, generation = params or SearchParams(), self._latest()
-        k, projected = checked_k(k), [generation.project(query) for query in queries]
-        selection = generation.selection(where, ids)
+        k, selection = checked_k(k), generation.selection(where, ids)
         with one_blas_thread():
             if generation.is_exact(params):
+                projected = [generation.project(query) for query in queries]
                 ranked = search_exact(generation.snapshot, projected, k, selection, self._threads)[0]
                 return [generation.hits(found) for found in ranked]
-            parts = [range(thread, len(projected), self._threads) for thread in range(self._threads)]
+            parts = [range(thread, len(queries), self._threads) for thread in range(self._threads)]
 
             def hits_of(part: range) -> list[list[Hit]]:
-                found = search_each(generation.snapshot, (projected[number] for number in part), k, params, selection)
+                asked = (generation.project(queries[number]) for number in part)
+                found = search_each(generation.snapshot, asked, k, params, selection)
                 return [generation.hits(ranked) for ranked in found]
 
-            answers: list[list[Hit]] = [[] for _ in projected]
+            answers: list[list[Hit]] = [[] for _ in queries]
             with ThreadPoolExecutor(self._threads) as pool:
                 for part, some in zip(parts, pool.map(hits_of, parts), strict=True):
                     for number, hits in zip(part, some, strict=True):

@@ -75,6 +75,8 @@ class Projection:
                 f"vectors: expected shape [tokens, {self.input_dim}], got {vectors.shape}; "
                 "use the encoder that the index was built with."
             )
+        if into is None and len(vectors) <= _BLOCK:
+            return kernels.project(vectors, self.columns, self.dim, self.renormalize)
         projected = np.empty((len(vectors), self.dim), np.float32) if into is None else into
         for start in range(0, len(vectors), _BLOCK):
             part = slice(start, start + _BLOCK)
