@@ -278,14 +278,13 @@ class Index:
         with one_blas_thread():
             if generation.is_exact(params):
                 projected = [generation.project(query) for query in queries]
-                ranked = search_exact(generation.snapshot, projected, k, selection, self._threads)[0]
-                return [generation.hits(found) for found in ranked]
+                exact = search_exact(generation.snapshot, projected, k, selection, self._threads)[0]
+                return list(map(generation.hits, exact))
             parts = [range(thread, len(queries), self._threads) for thread in range(self._threads)]
 
             def hits_of(part: range) -> list[list[Hit]]:
                 asked = (generation.project(queries[number]) for number in part)
-                found = search_each(generation.snapshot, asked, k, params, selection)
-                return [generation.hits(ranked) for ranked in found]
+                return list(map(generation.hits, search_each(generation.snapshot, asked, k, params, selection)))
 
             answers: list[list[Hit]] = [[] for _ in queries]
             with ThreadPoolExecutor(self._threads) as pool:

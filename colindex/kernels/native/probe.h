@@ -191,34 +191,69 @@ std::size_t shortlist(const float* scores, std::size_t count, std::size_t wanted
     return found;
 }
 
-void nearest_cells(const ByteQuery& rows, const std::uint8_t* centres, const std::int32_t* squares, std::size_t count, std::int32_t* cells) {
-    const int n_rows = rows.tile_starts[rows.tiles];
-    alignas(64) std::int32_t products[kTileTokens * kTogether], best[kTileTokens][kLanes], cell[kTileTokens][kLanes];
-    for (int row = 0; row < n_rows; ++row)
-        for (int lane = 0; lane < kLanes; ++lane) best[row][lane] = INT32_MIN;
-    for (std::size_t first = 0; first < count; first += kTogether) {
-        kMultiply.of[n_rows](centres + first * rows.width, rows, 0, products);
-        for (int row = 0; row < n_rows; ++row) {
-            for (int block = 0; block < kTogether; block += kLanes) {
-                const std::int32_t* product = products + row * kTogether + block;
-                const auto number = static_cast<std::int32_t>(first) + block;
+constexpr int kTile = kTileTokens * kTogether;
+
+// The best centre so far of those in each lane, and its number.
+struct NearestCentre {
+    // Those of `count` tiles from `number` on, the products of this row in the first of which begin at `products`.
+    void raise(const std::int32_t* products, const std::int32_t* squares, std::int32_t number, std::size_t count) {
+#if defined(__AVX512F__)
+        __m512i best = _mm512_load_si512(scores), cell = _mm512_load_si512(numbers);
+        __m512i here = _mm512_add_epi32(_mm512_set1_epi32(number), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+        for (std::size_t tile = 0; tile < count; ++tile, products += kTile) {
+            for (int block = 0; block < kTogether; block += kLanes, squares += kLanes) {
+                const __m512i product = _mm512_load_si512(products + block);
+                const __m512i score = _mm512_sub_epi32(_mm512_add_epi32(product, product), _mm512_loadu_si512(squares));
+                cell = _mm512_mask_mov_epi32(cell, _mm512_cmpgt_epi32_mask(score, best), here);
+                best = _mm512_max_epi32(best, score);
+                here = _mm512_add_epi32(here, _mm512_set1_epi32(kLanes));
+            }
+        }
+        _mm512_store_si512(scores, best);
+        _mm512_store_si512(numbers, cell);
+#else
+        for (std::size_t tile = 0; tile < count; ++tile, products += kTile) {
+            for (int block = 0; block < kTogether; block += kLanes, squares += kLanes, number += kLanes) {
                 for (int lane = 0; lane < kLanes; ++lane) {
-                    const std::int32_t score = 2 * product[lane] - squares[number + lane];
-                    cell[row][lane] = score > best[row][lane] ? number + lane : cell[row][lane];
-                    best[row][lane] = score > best[row][lane] ? score : best[row][lane];
+                    const std::int32_t score = 2 * products[block + lane] - squares[lane];
+                    numbers[lane] = score > scores[lane] ? number + lane : numbers[lane];
+                    scores[lane] = score > scores[lane] ? score : scores[lane];
                 }
             }
         }
+#endif
     }
-    for (int row = 0; row < n_rows; ++row) {
+
+    // The lowest of equal ones.
+    std::int32_t number() const {
         int found = 0;
         for (int lane = 1; lane < kLanes; ++lane) {
-            const bool higher = best[row][lane] > best[row][found];
-            const bool lower_of_equal = best[row][lane] == best[row][found] && cell[row][lane] < cell[row][found];
+            const bool higher = scores[lane] > scores[found];
+            const bool lower_of_equal = scores[lane] == scores[found] && numbers[lane] < numbers[found];
             found = higher || lower_of_equal ? lane : found;
         }
-        cells[row] = cell[row][found];
+        return numbers[found];
     }
+
+    alignas(64) std::int32_t scores[kLanes], numbers[kLanes];
+};
+
+void nearest_cells(const ByteQuery& rows, const std::uint8_t* centres, const std::int32_t* squares, std::size_t count, std::int32_t* cells) {
+    constexpr std::size_t kTiles = 256 / kTogether;  // multiplied before what is best is raised
+    const int n_rows = rows.tile_starts[rows.tiles];
+    alignas(64) std::int32_t products[kTiles * kTile];
+    NearestCentre nearest[kTileTokens];
+    for (int row = 0; row < n_rows; ++row)
+        for (int lane = 0; lane < kLanes; ++lane) nearest[row].scores[lane] = INT32_MIN;
+    const std::size_t all = (count + kTogether - 1) / kTogether;
+    for (std::size_t first = 0; first < all; first += kTiles) {
+        const std::size_t here = all - first < kTiles ? all - first : kTiles, centre = first * kTogether;
+        for (std::size_t tile = 0; tile < here; ++tile)
+            kMultiply.of[n_rows](centres + (centre + tile * kTogether) * rows.width, rows, 0, products + tile * kTile);
+        for (int row = 0; row < n_rows; ++row)
+            nearest[row].raise(products + row * kTogether, squares + centre, static_cast<std::int32_t>(centre), here);
+    }
+    for (int row = 0; row < n_rows; ++row) cells[row] = nearest[row].number();
 }
 
 }  // namespace
