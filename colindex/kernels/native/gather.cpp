@@ -58,19 +58,28 @@ float* cleared(std::vector<float>& row, std::size_t first) {
     return row.data();
 }
 
-// 1. Lists in falling score, probes of one token after those of another.
+// 1. Lists in falling score, probes of one token after those of another. Where they begin, and their first postings, lie anywhere in
+// memory: all are asked for before the first is needed.
 template <typename Posting, typename Place>
 std::vector<Probe<Posting>> probes_of(const Probed& probed, const Postings<Posting, Place>& postings, double& floors) {
     std::vector<Probe<Posting>> probes;
     probes.reserve(probed.tokens * probed.probes);
+    for (std::size_t probe = 0; probe < probed.tokens * probed.probes; ++probe) {
+        const auto centroid = static_cast<std::size_t>(static_cast<std::uint32_t>(probed.ids[probe]));
+        __builtin_prefetch(postings.places + std::min(centroid, postings.centroids));
+    }
     for (std::size_t token = 0; token < probed.tokens && probed.probes; ++token) {
         const std::int32_t* ids = probed.ids + token * probed.probes;
         const float* scores = probed.scores + token * probed.probes;
         const float last = scores[probed.probes - 1];
         const float floor = last - kBelowLast * (scores[0] - last);
         floors += floor;
-        for (std::size_t probe = 0; probe < probed.probes; ++probe)  // in this order, NaN counts as met too
-            probes.push_back({list_of(postings, ids[probe]), std::max(kMet, scores[probe] - floor)});
+        for (std::size_t probe = 0; probe < probed.probes; ++probe) {
+            const List<Posting> list = list_of(postings, ids[probe]);
+            __builtin_prefetch(list.begin);
+            __builtin_prefetch(reinterpret_cast<const char*>(list.begin) + 64);
+            probes.push_back({list, std::max(kMet, scores[probe] - floor)});  // in this order, NaN counts as met too
+        }
     }
     return probes;
 }
