@@ -23,6 +23,7 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from colindex.answer import answer
 from colindex.budget import IndexStats
 from colindex.build import BuildReport, build
 from colindex.change import ChangeReport, add, delete, tidy
@@ -33,9 +34,8 @@ from colindex.generation import Generation
 from colindex.inspection import Asked, ask, ask_vectors, inspect
 from colindex.match import Match
 from colindex.params import BuildParams, SearchParams, Unit, checked_k, parse_bytes
-from colindex.passages import checked_unit, documents_to_split, rank_passages
 from colindex.progress import Report, silent
-from colindex.search import search, search_each, search_exact
+from colindex.search import search_each, search_exact
 from colindex.sources import Source, TextSource, VectorSource
 from colindex.storage.manifest import Manifest
 from colindex.threads import blas_threads, one_blas_thread
@@ -220,7 +220,9 @@ class Index:
             QueryError: k < 1.
             VectorError: the vectors have another dim than the index, or are not finite.
         """
-        return self.search_vectors_with_stats(query, k, params=params, where=where, ids=ids, unit=unit)[0]
+        generation = self._latest()
+        with blas_threads(self._threads):
+            return answer(generation, query, k, params or SearchParams(), generation.selection(where, ids), unit)[0]
 
     def search_vectors_with_stats(
         self,
@@ -233,18 +235,10 @@ class Index:
         unit: Unit = "document",
     ) -> tuple[list[Hit], SearchStats]:
         """`search_vectors`, and what it did stage by stage."""
-        params, generation = params or SearchParams(), self._latest()
-        snapshot, k, projected = generation.snapshot, checked_k(k), generation.project(query)
-        selection, by_sentence = generation.selection(where, ids), checked_unit(unit) == "sentence"
-        wanted = documents_to_split(k) if by_sentence else k
+        generation = self._latest()
         with blas_threads(self._threads):
-            if generation.is_exact(params):
-                (ranked,), stats = search_exact(snapshot, [projected], wanted, selection)
-            else:
-                ranked, stats = search(snapshot, projected, wanted, params, selection)
-        if by_sentence:
-            return generation.hits(*rank_passages(snapshot, ranked, projected, k)), stats
-        return generation.hits(ranked), stats
+            hits, tally = answer(generation, query, k, params or SearchParams(), generation.selection(where, ids), unit)
+        return hits, tally.stats()
 
     def search_batch(
         self,

@@ -37,7 +37,7 @@ from colindex.storage.places import Finder, RecordRanges
 from colindex.storage.segments import SegmentReader
 from colindex.types import SearchStats
 
-__all__ = ["Ranked", "Snapshot", "Traced", "candidates", "search", "search_each", "search_exact", "traced"]
+__all__ = ["Ranked", "Snapshot", "Tally", "Traced", "candidates", "search", "search_each", "search_exact", "traced"]
 
 FIRST_ROUND = 48
 """Documents refined before anything is known of how good estimates are."""
@@ -113,7 +113,7 @@ _NONE = Ranked(np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 @dataclass(slots=True)
-class _Tally:
+class Tally:
     """What a search has done so far."""
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -136,6 +136,7 @@ class _Tally:
         self._mark = now
 
     def stats(self) -> SearchStats:
+        """The same, for who asked for it."""
         fetched = sum(self.fetched[1:], self.fetched[0]) if self.fetched else FetchCounters()
         return SearchStats(
             seconds=dict(self.seconds),
@@ -184,15 +185,15 @@ class _Prepared:
     query: NDArray[np.float32]
     estimated: Ranked
     ranges: RecordRanges
-    tally: _Tally
+    tally: Tally
 
 
 def search(
     snapshot: Snapshot, query: NDArray[np.float32], k: int, params: SearchParams, selection: Selection
-) -> tuple[Ranked, SearchStats]:
+) -> tuple[Ranked, Tally]:
     """The k best documents of a selection for a projected query, float32 [query tokens, dim], by candidates and refinement."""
     prepared = _prepare(snapshot, query, k, params, selection)
-    return _refine(snapshot, prepared, k, params.margin), prepared.tally.stats()
+    return _refine(snapshot, prepared, k, params.margin), prepared.tally
 
 
 def search_each(
@@ -230,14 +231,14 @@ def traced(
 
 def candidates(snapshot: Snapshot, query: NDArray[np.float32], nprobe: int, limit: int, selection: Selection) -> Ranked:
     """Stages 1 and 2 alone: the best `limit` documents of a selection for a projected query by estimated score."""
-    return _gather(snapshot, query, nprobe, limit, selection, _Tally())
+    return _gather(snapshot, query, nprobe, limit, selection, Tally())
 
 
 def _prepare(
     snapshot: Snapshot, query: NDArray[np.float32], k: int, params: SearchParams, selection: Selection
 ) -> _Prepared:
     """Stages 1 and 2, and stage 5 where too few documents were met; announces the first reads."""
-    tally = _Tally()
+    tally = Tally()
     limit = max(params.candidates, 2 * k)
     estimated = (
         _NONE if selection.count <= limit else _estimated(snapshot, query, k, params.nprobe, limit, selection, tally)
@@ -257,7 +258,7 @@ def _estimated(
     nprobe: int,
     limit: int,
     selection: Selection,
-    tally: _Tally,
+    tally: Tally,
 ) -> Ranked:
     """Stages 1 and 2, with more and more probes until k documents were met, or all centroids probed."""
     while True:
@@ -268,7 +269,7 @@ def _estimated(
 
 
 def _gather(
-    snapshot: Snapshot, query: NDArray[np.float32], nprobe: int, limit: int, selection: Selection, tally: _Tally
+    snapshot: Snapshot, query: NDArray[np.float32], nprobe: int, limit: int, selection: Selection, tally: Tally
 ) -> Ranked:
     """Stages 1 and 2: the best candidates of all segments, by estimated score."""
     ids, scores = kernels.top_centroids(query, snapshot.codebook.probes, nprobe)
@@ -350,9 +351,9 @@ def _scores(
 
 def search_exact(
     snapshot: Snapshot, queries: Sequence[NDArray[np.float32]], k: int, selection: Selection, threads: int = 1
-) -> tuple[list[Ranked], SearchStats]:
+) -> tuple[list[Ranked], Tally]:
     """The k best documents of a selection for each projected query, with every one scored: one pass over their records."""
-    tally = _Tally()
+    tally = Tally()
     bests = [_NONE] * len(queries)
     with ThreadPoolExecutor(threads) as pool:
         for documents, offsets, records in _all_documents(snapshot, selection, tally):
@@ -370,11 +371,11 @@ def search_exact(
             bests = list(pool.map(raised, queries, bests))
             tally.lap("refine")
     tally.gathered = tally.candidates = selection.count * len(queries)
-    return bests, tally.stats()
+    return bests, tally
 
 
 def _all_documents(
-    snapshot: Snapshot, selection: Selection, tally: _Tally
+    snapshot: Snapshot, selection: Selection, tally: Tally
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]]:
     """Numbers, offsets and records of all documents of a selection, some at a time."""
     record_bytes = snapshot.codebook.layout.record_bytes
