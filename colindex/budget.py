@@ -2,7 +2,7 @@
 
 budget = codebook + postings + offsets + checksums + block table        resident, fixed once opened
 + tombstones + room for the conditions that are kept             resident, while the generation is open
-+ workspace                                                      what one search needs for a moment
++ workspace                                                      what one search needs for a moment, or a thread keeps
 + cache                                                          the rest, at least a mebibyte
 """
 
@@ -27,7 +27,8 @@ __all__ = ["IndexStats", "divide_budget"]
 
 MINIMUM_CACHE = 1 << 20
 WORKSPACE = 12 << 20
-"""Scores of one block of query tokens, a round's records, 8,192 decoded vectors and their dot products."""
+"""Scores of one block of query tokens, a round's records, 8,192 decoded vectors and their dot products; rows of sums and
+pages of ids, half a mebibyte each."""
 TABLE_BYTES_A_BLOCK = 4
 """The block table's own, see `colindex.storage.eviction`."""
 
