@@ -97,12 +97,15 @@ class Ranked:
         order = np.lexsort((documents, -scores))[:k]
         return cls(documents[order], scores[order])
 
+    @classmethod
+    def best_of(cls, parts: Sequence[Ranked], k: int) -> Ranked:
+        """The k best of all; no document is in two."""
+        documents = np.concatenate([_NONE.documents, *(part.documents for part in parts)])
+        return cls.best(documents, np.concatenate([_NONE.scores, *(part.scores for part in parts)]), k)
+
     def merged(self, other: Ranked, k: int) -> Ranked:
         """The k best of both; no document is in both."""
-        if not len(self):
-            return Ranked.best(other.documents, other.scores, k)
-        documents = np.concatenate([self.documents, other.documents])
-        return Ranked.best(documents, np.concatenate([self.scores, other.scores]), k)
+        return Ranked.best_of([self, other], k) if len(self) else Ranked.best(other.documents, other.scores, k)
 
     def __len__(self) -> int:
         """Number of documents."""
@@ -274,15 +277,16 @@ def _gather(
     """Stages 1 and 2: the best candidates of all segments, by estimated score."""
     ids, scores = kernels.top_centroids(query, snapshot.codebook.probes, nprobe)
     tally.lap("probe")
-    best, met = _NONE, 0
+    found: list[Ranked] = []
+    met = 0
     for segment, first, allowed in zip(snapshot.segments, snapshot.firsts, selection.bits, strict=False):
         documents, estimates, met_here, walked = kernels.gather(
             ids, scores, segment.postings, segment.postings_offsets, len(segment.offsets) - 1, limit, allowed
         )
-        here = Ranked(documents.astype(np.int64) + first, estimates)
-        best = best.merged(here, limit) if len(best) else here
+        found.append(Ranked(documents.astype(np.int64) + first, estimates))
         met += met_here
         tally.postings += walked
+    best = found[0] if len(found) == 1 else Ranked.best_of(found, limit)
     tally.gathered = met
     tally.lap("gather")
     return best
