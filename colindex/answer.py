@@ -1,12 +1,17 @@
-"""One query's hits, from one open generation.
+"""Queries' hits, from one open generation.
 
 1. *Search* the documents that may be returned: every one of them, or candidates; for sentences, more documents than hits are
    wanted.
 2. *Rank* those by their best sentence, where sentences were asked for.
 3. *Look up* the ids.
+
+Several queries take turns among threads; an exact search reads the records once for all of them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +19,11 @@ from numpy.typing import NDArray
 from colindex.generation import Generation
 from colindex.params import SearchParams, Unit, checked_k
 from colindex.passages import checked_unit, documents_to_split, rank_passages
-from colindex.search import Tally, search, search_exact
+from colindex.search import Tally, search, search_each, search_exact
 from colindex.selection import Selection
 from colindex.types import Hit
 
-__all__ = ["answer"]
+__all__ = ["answer", "answer_each"]
 
 
 def answer(
@@ -44,3 +49,33 @@ def answer(
     if by_sentence:
         return generation.hits(*rank_passages(snapshot, ranked, projected, k)), tally
     return generation.hits(ranked), tally
+
+
+def answer_each(
+    generation: Generation,
+    queries: Sequence[NDArray[np.floating]],
+    k: int,
+    params: SearchParams,
+    selection: Selection,
+    threads: int,
+) -> list[list[Hit]]:
+    """`answer` for several queries, on so many threads.
+
+    Raises:
+        As `Index.search_vectors`.
+    """
+    snapshot, k = generation.snapshot, checked_k(k)
+    if generation.is_exact(params):
+        projected = [generation.project(query) for query in queries]
+        return list(map(generation.hits, search_exact(snapshot, projected, k, selection, threads)[0]))
+    answers: list[list[Hit]] = [[] for _ in queries]
+
+    def answer_some(numbers: range) -> None:
+        asked = (generation.project(queries[number]) for number in numbers)
+        for number, ranked in zip(numbers, search_each(snapshot, asked, k, params, selection), strict=True):
+            answers[number] = generation.hits(ranked)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(answer_some, [range(first, len(queries), threads) for first in range(threads)]):
+            pass  # but an error of a thread is raised
+    return answers

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +22,7 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from colindex.answer import answer
+from colindex.answer import answer, answer_each
 from colindex.budget import IndexStats
 from colindex.build import BuildReport, build
 from colindex.change import ChangeReport, add, delete, tidy
@@ -35,7 +34,7 @@ from colindex.inspection import Asked, ask, ask_vectors, inspect
 from colindex.match import Match
 from colindex.params import BuildParams, SearchParams, Unit, checked_k, parse_bytes
 from colindex.progress import Report, silent
-from colindex.search import search_each, search_exact
+from colindex.search import Tally
 from colindex.sources import Source, TextSource, VectorSource
 from colindex.storage.manifest import Manifest
 from colindex.threads import blas_threads, one_blas_thread
@@ -220,9 +219,7 @@ class Index:
             QueryError: k < 1.
             VectorError: the vectors have another dim than the index, or are not finite.
         """
-        generation = self._latest()
-        with blas_threads(self._threads):
-            return answer(generation, query, k, params or SearchParams(), generation.selection(where, ids), unit)[0]
+        return self._answer(query, k, params, where, ids, unit)[0]
 
     def search_vectors_with_stats(
         self,
@@ -235,10 +232,21 @@ class Index:
         unit: Unit = "document",
     ) -> tuple[list[Hit], SearchStats]:
         """`search_vectors`, and what it did stage by stage."""
+        hits, tally = self._answer(query, k, params, where, ids, unit)
+        return hits, tally.stats()
+
+    def _answer(
+        self,
+        query: NDArray[np.floating],
+        k: int,
+        params: SearchParams | None,
+        where: str | None,
+        ids: Iterable[str] | None,
+        unit: Unit,
+    ) -> tuple[list[Hit], Tally]:
         generation = self._latest()
         with blas_threads(self._threads):
-            hits, tally = answer(generation, query, k, params or SearchParams(), generation.selection(where, ids), unit)
-        return hits, tally.stats()
+            return answer(generation, query, k, params or SearchParams(), generation.selection(where, ids), unit)
 
     def search_batch(
         self,
@@ -268,24 +276,8 @@ class Index:
     ) -> list[list[Hit]]:
         """`search_vectors` for several queries; an exact search reads the records once for all of them."""
         params, generation = params or SearchParams(), self._latest()
-        k, selection = checked_k(k), generation.selection(where, ids)
         with one_blas_thread():
-            if generation.is_exact(params):
-                projected = [generation.project(query) for query in queries]
-                exact = search_exact(generation.snapshot, projected, k, selection, self._threads)[0]
-                return list(map(generation.hits, exact))
-            parts = [range(thread, len(queries), self._threads) for thread in range(self._threads)]
-
-            def hits_of(part: range) -> list[list[Hit]]:
-                asked = (generation.project(queries[number]) for number in part)
-                return list(map(generation.hits, search_each(generation.snapshot, asked, k, params, selection)))
-
-            answers: list[list[Hit]] = [[] for _ in queries]
-            with ThreadPoolExecutor(self._threads) as pool:
-                for part, some in zip(parts, pool.map(hits_of, parts), strict=True):
-                    for number, hits in zip(part, some, strict=True):
-                        answers[number] = hits
-            return answers
+            return answer_each(generation, queries, k, params, generation.selection(where, ids), self._threads)
 
     # ---- seeing why
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,12 +21,12 @@ from tests.storage.bodies import needs_native
 SHORT = 20
 
 
-def written(folder: Path, payloads: list[bytes]) -> EntryReader:
+def written(folder: Path, payloads: list[bytes], short: int = SHORT) -> EntryReader:
     writer = EntryWriter(folder)
     for payload in payloads:
         writer.append(payload)
     writer.finish()
-    return EntryReader(folder, len(payloads), short=SHORT)
+    return EntryReader(folder, len(payloads), short=short)
 
 
 @pytest.fixture
@@ -133,3 +134,39 @@ def test_a_file_that_was_missing_is_read_once_it_is_there(tmp_path: Path) -> Non
         reader.read(0)
     (tmp_path / "aside").rename(file)
     assert reader.read(0) == b"one"
+
+
+def long_ids(seed: int) -> list[bytes]:
+    """Ids of 1 to 511 bytes, 1 MiB of them: pages of 2 KiB begin within ids, and a thread keeps half of the pages at most."""
+    lengths = np.random.default_rng(seed).integers(1, 512, 4096)
+    return [bytes([65 + seed]) + b"%d." % number * (length // 4) for number, length in enumerate(lengths.tolist())]
+
+
+def in_any_order(rng: np.random.Generator) -> list[int]:
+    """Far from each other, and side by side."""
+    at = rng.integers(4096 - 10)
+    return [*rng.integers(4096, size=20).tolist(), *range(at, at + 10)]
+
+
+def test_pages_that_are_kept_are_those_of_the_file_asked(tmp_path: Path) -> None:
+    payloads = [long_ids(seed) for seed in range(3)]
+    readers = [written(tmp_path / str(seed), each, short=4096) for seed, each in enumerate(payloads)]
+
+    def read_some(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for turn in range(150):
+            numbers, of = in_any_order(rng), turn % 3
+            assert readers[of].read_many(numbers) == [payloads[of][number] for number in numbers]
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(read_some, range(6)))
+
+
+def test_pages_of_a_file_that_is_no_more_are_not_another_s(tmp_path: Path) -> None:
+    """The next reader opens what lies at the same path, most likely as the same descriptor."""
+    for seed in range(3):
+        payloads = long_ids(seed)
+        reader = written(tmp_path / "entries", payloads, short=4096)
+        assert reader.read_many(range(4096)) == payloads
+        del reader
+        shutil.rmtree(tmp_path / "entries")

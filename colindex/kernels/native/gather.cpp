@@ -1,9 +1,8 @@
 // 1. Find the posting lists of each token's probed centroids, and what each of these scores above the token's floor.
-// 2. Of some documents at a time, as many as there are rows for that a core's cache holds: for each token, write the scores of its
-//    centroids, the worst first, into a row by document: what stands there in the end is the best centroid's. Then add the row to
-//    the documents' sums and clear it: document by document, or, where the token met few of them, along the lists again.
-// 3. Keep the best of those that were met, and go on with the next documents. Lists name documents in rising order.
-// 4. A document's score is the sum of all tokens' floors and what it got above them.
+// 2. For each token, write the scores of its centroids, the worst first, into a row by document: what stands there in the end is
+//    the best centroid's. Then add the row to the documents' sums and clear it: document by document, or, where the token met few
+//    of them, along the lists again.
+// 3. Keep the best of those that were met; a document's score is the sum of all tokens' floors and what it got above them.
 //
 // Both rows are the thread's own from one call to the next: to allocate them cost as much as to walk a few short lists.
 #include "gather.h"
@@ -22,11 +21,7 @@ constexpr float kBelowLast = 0.25f;
 constexpr float kMet = 1e-30f;         // marks a document met at the floor itself, and vanishes in any score
 constexpr std::size_t kManyMet = 8;    // one document in this many: then going through all is faster than along the lists
 constexpr std::size_t kLeastTogether = 4096, kTogether = 8;  // documents looked at together: at least, and for each that is wanted
-constexpr std::size_t kBits = 8;
-
-// Documents of which there are rows: as many as two bytes can name. What these name beyond the last document, in an index from a
-// stranger, is never looked at.
-constexpr std::size_t kRows = 1 << 16;
+constexpr std::size_t kBits = 8, kTwoBytes = 1 << 16;
 
 template <typename Posting>
 struct List {
@@ -44,18 +39,26 @@ List<Posting> list_of(const Postings<Posting, Place>& postings, std::int32_t cen
     return {postings.documents + begin, postings.documents + end};
 }
 
-// What is left of a list, and what its documents get.
+// What the documents of a list get.
 template <typename Posting>
 struct Probe {
-    List<Posting> left;
+    List<Posting> list;
     float above;
 };
 
-// A row for some documents: zeros for the first of them. What lies beyond is left as it was, and never looked at.
-float* cleared(std::vector<float>& row, std::size_t first) {
-    row.resize(kRows);
-    std::fill_n(row.begin(), first, 0.0f);
+// A row for documents: zeros for those that there are. Two bytes cannot name one outside of it; what they name beyond the last
+// document, in an index from a stranger, is left as it was, and never looked at.
+float* cleared(std::vector<float>& row, std::size_t n_documents) {
+    row.resize(std::max(row.size(), std::max(n_documents + kBits - 1, kTwoBytes)));
+    std::fill_n(row.begin(), n_documents, 0.0f);
     return row.data();
+}
+
+template <typename Posting>
+void check(const List<Posting>& list, std::size_t n_documents) {
+    if (sizeof(Posting) == 2) return;
+    for (const Posting* document = list.begin; document < list.end; ++document)
+        if (*document >= n_documents) throw std::out_of_range("gather: a posting names a document that does not exist");
 }
 
 // 1. Lists in falling score, probes of one token after those of another. Where they begin, and their first postings, lie anywhere in
@@ -84,38 +87,22 @@ std::vector<Probe<Posting>> probes_of(const Probed& probed, const Postings<Posti
     return probes;
 }
 
-// Writes the score of those of a list's documents that are among `count` from `first` on; returns where the others begin.
+// 2. For one token.
 template <typename Posting>
-const Posting* write(const Probe<Posting>& probe, std::size_t first, std::size_t count, float* row) {
-    const Posting* document = probe.left.begin;
-    if constexpr (sizeof(Posting) == 2) {
-        for (; document < probe.left.end; ++document) row[*document] = probe.above;
-    } else {
-        for (; document < probe.left.end; ++document) {
-            const std::size_t at = *document - first;  // of one before the first, too large as well
-            if (at >= count) break;
-            row[at] = probe.above;
-        }
+void add_token(const Probe<Posting>* probes, std::size_t n_probes, std::size_t n_documents, float* row, float* sums) {
+    std::size_t walked = 0;
+    for (std::size_t probe = n_probes; probe-- > 0;) {
+        const auto [list, above] = probes[probe];
+        check(list, n_documents);
+        for (const Posting* document = list.begin; document < list.end; ++document) row[*document] = above;
+        walked += static_cast<std::size_t>(list.end - list.begin);
     }
-    return document;
-}
-
-// 2. For one token: what its centroids score, to the sums of `count` documents from `first` on. `walked` has room for its lists.
-template <typename Posting>
-void add_token(Probe<Posting>* probes, std::vector<List<Posting>>& walked, std::size_t first, std::size_t count, float* row, float* sums) {
-    std::size_t postings = 0;
-    for (std::size_t probe = walked.size(); probe-- > 0;) {
-        Probe<Posting>& of = probes[probe];
-        const Posting* const end = write(of, first, count, row);
-        walked[probe] = {of.left.begin, end};
-        postings += static_cast<std::size_t>(end - of.left.begin);
-        of.left.begin = end;
-    }
-    if (postings * kManyMet > count) return kernels().move_row(row, count, sums);
-    for (const List<Posting>& list : walked) {
+    if (walked * kManyMet > n_documents) return kernels().move_row(row, n_documents, sums);
+    for (std::size_t probe = 0; probe < n_probes; ++probe) {
+        const List<Posting> list = probes[probe].list;
         for (const Posting* document = list.begin; document < list.end; ++document) {
-            sums[*document - first] += row[*document - first];
-            row[*document - first] = 0;
+            sums[*document] += row[*document];
+            row[*document] = 0;
         }
     }
 }
@@ -130,63 +117,42 @@ void keep(const std::uint8_t* allowed, std::size_t n_documents, float* sums) {
 }
 
 // 3. Some documents at a time: those that are better than what was found in the ones before them.
-class Finder {
-  public:
-    Finder(std::size_t limit, std::size_t most)
-        : limit_(limit), together_(std::max(kLeastTogether, kTogether * limit)), room_(std::min(together_, most) + kLanes),
-          scores_(new float[room_]), places_(new std::uint32_t[room_]), keys_(new std::int32_t[room_]), best_(limit) {}
-
-    // The sums of `count` documents from `first` on.
-    void look_at(const float* sums, std::size_t first, std::size_t count) {
-        for (std::size_t done = 0; done < count; done += together_) look_at_some(sums + done, first + done, std::min(together_, count - done));
+Best best_of(const float* sums, std::size_t n_documents, std::size_t limit, std::size_t& met) {
+    Best best(limit);
+    const std::size_t together = std::max(kLeastTogether, kTogether * limit), room = std::min(together, n_documents) + kLanes;
+    const std::unique_ptr<float[]> scores(new float[room]);
+    const std::unique_ptr<std::uint32_t[]> places(new std::uint32_t[room]);
+    const std::unique_ptr<std::int32_t[]> keys(new std::int32_t[room]);
+    for (std::size_t first = 0; first < n_documents; first += together) {
+        const std::size_t here = std::min(together, n_documents - first);
+        met += kernels().positive(sums + first, here);
+        const std::size_t found =
+            first ? kernels().reaching(sums + first, here, std::max(best.threshold(), 0.0f), places.get())
+                  : kernels().shortlist(sums, here, std::min(limit, here), scores.get(), places.get(), keys.get());
+        for (std::size_t at = 0; at < found; ++at) {
+            const std::size_t document = first + places[at];
+            if (sums[document] > std::max(best.threshold(), 0.0f)) best.add(sums[document], static_cast<std::uint32_t>(document));
+        }
+        best.settle();
     }
-
-    std::vector<Scored> found() { return best_.sorted(); }
-
-    std::size_t met = 0;
-
-  private:
-    void look_at_some(const float* sums, std::size_t first, std::size_t count) {
-        met += kernels().positive(sums, count);
-        const std::size_t found = first ? kernels().reaching(sums, count, std::max(best_.threshold(), 0.0f), places_.get())
-                                        : kernels().shortlist(sums, count, std::min(limit_, count), scores_.get(), places_.get(), keys_.get());
-        for (std::size_t at = 0; at < found; ++at)
-            if (sums[places_[at]] > std::max(best_.threshold(), 0.0f))
-                best_.add(sums[places_[at]], static_cast<std::uint32_t>(first) + places_[at]);
-        best_.settle();
-    }
-
-    std::size_t limit_, together_, room_;
-    std::unique_ptr<float[]> scores_;
-    std::unique_ptr<std::uint32_t[]> places_;
-    std::unique_ptr<std::int32_t[]> keys_;
-    Best best_;
-};
+    return best;
+}
 
 }  // namespace
 
 template <typename Posting, typename Place>
 Gathered gather(const Probed& probed, const Postings<Posting, Place>& postings, const Documents& documents, std::size_t limit) {
-    const std::size_t n_documents = documents.count, most = std::min(kRows, n_documents);
+    const std::size_t n_documents = documents.count;
     double floors = 0;
-    std::vector<Probe<Posting>> probes = probes_of(probed, postings, floors);
+    const std::vector<Probe<Posting>> probes = probes_of(probed, postings, floors);
     thread_local std::vector<float> of_sums, of_row;
-    float* const row = cleared(of_row, most);
-    Finder finder(std::min(limit, n_documents), most);
-    std::vector<List<Posting>> walked(probed.probes);
+    float *const sums = cleared(of_sums, n_documents), *const row = cleared(of_row, n_documents);
+    for (std::size_t first = 0; first < probes.size(); first += probed.probes)
+        add_token(&probes[first], probed.probes, n_documents, row, sums);
+    if (documents.allowed) keep(documents.allowed, n_documents, sums);
     Gathered gathered;
-    for (const Probe<Posting>& probe : probes) gathered.walked += static_cast<std::size_t>(probe.left.end - probe.left.begin);
-    for (std::size_t first = 0; first < n_documents; first += kRows) {
-        const std::size_t here = std::min(kRows, n_documents - first);
-        float* const sums = cleared(of_sums, here);
-        for (std::size_t probe = 0; probe < probes.size(); probe += probed.probes) add_token(&probes[probe], walked, first, here, row, sums);
-        if (documents.allowed) keep(documents.allowed + first / kBits, here, sums);
-        finder.look_at(sums, first, here);
-    }
-    for (const Probe<Posting>& probe : probes)
-        if (probe.left.begin < probe.left.end) throw std::out_of_range("gather: a posting names a document that does not exist, or out of order");
-    gathered.met = finder.met;
-    gathered.documents = finder.found();
+    for (const Probe<Posting>& probe : probes) gathered.walked += static_cast<std::size_t>(probe.list.end - probe.list.begin);
+    gathered.documents = best_of(sums, n_documents, std::min(limit, n_documents), gathered.met).sorted();
     for (auto& document : gathered.documents) document.score += static_cast<float>(floors);
     return gathered;
 }
