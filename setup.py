@@ -29,6 +29,9 @@ FLAGS += shlex.split(os.environ.get("CFLAGS", ""))
 AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mbmi2"]
 AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mavx512vbmi"]
 INSTRUCTION_SETS = {"_avx2.cpp": AVX2, "_avx512.cpp": [*AVX2, *AVX512, "-mprefer-vector-width=512"]}
+HEADERS = sorted(
+    str(path) for folder in ("colindex/kernels/native", "storage/native") for path in Path(folder).glob("*.h")
+)
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
@@ -63,7 +66,7 @@ def extension(name: str, folder: Path, **settings: Any) -> Extension:
     return Extension(
         name,
         sources=sorted(str(path) for path in folder.glob("*.cpp")),
-        depends=sorted(str(path) for path in folder.glob("*.h")),
+        depends=HEADERS,
         include_dirs=[pybind11.get_include()],
         language="c++",
         extra_compile_args=FLAGS,

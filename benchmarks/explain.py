@@ -37,7 +37,8 @@ from benchmarks.vectors import load
 from colindex import BuildParams, Explanation, Index, SearchParams
 from colindex.fetched import fetch
 from colindex.kernels.chosen import top_centroids
-from colindex.search import Ranked, Snapshot, candidates, search_exact, traced
+from colindex.ranked import Ranked
+from colindex.search import Snapshot, candidates, search_exact, traced
 
 GOOD = 200
 """Exact ranks of the second half, evenly in their logarithm."""

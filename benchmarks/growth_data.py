@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.quality import exact_scores
 from benchmarks.vectors import Vectors
 from colindex.projection import Projection, learn_projection
-from colindex.search import Ranked
+from colindex.ranked import Ranked
 
 __all__ = ["Growth", "Part", "arranged", "between", "growth", "pca", "projected"]
 

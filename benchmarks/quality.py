@@ -28,7 +28,7 @@ from benchmarks.vectors import Vectors, load
 from colindex import BuildParams, Index, SearchParams
 from colindex.codebook import Codebook
 from colindex.evaluate import measure, percentiles, read_qrels
-from colindex.search import Ranked
+from colindex.ranked import Ranked
 from colindex.search import candidates as gather_candidates
 from colindex.storage.layout import codebook_path
 from colindex.storage.plain import read_arrays

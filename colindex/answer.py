@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from colindex.generation import Generation
 from colindex.params import SearchParams, Unit, checked_k
 from colindex.passages import checked_unit, documents_to_split, rank_passages
-from colindex.search import Tally, search, search_each, search_exact
+from colindex.search import search, search_each, search_exact
 from colindex.selection import Selection
+from colindex.tally import Tally
 from colindex.types import Hit
 
 __all__ = ["answer", "answer_each"]

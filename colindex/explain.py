@@ -28,7 +28,8 @@ from colindex.fetched import Fetched, fetch
 from colindex.kernels import chosen as kernels
 from colindex.kernels.tables import ProbeTable
 from colindex.params import SearchParams
-from colindex.search import Ranked, Snapshot, Traced, candidates, search_exact, traced
+from colindex.ranked import Ranked
+from colindex.search import Snapshot, Traced, candidates, search_exact, traced
 from colindex.selection import Selection
 
 __all__ = ["Case", "Explanation", "Kind", "Reach", "absent", "explain"]

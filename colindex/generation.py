@@ -26,7 +26,8 @@ from colindex.codebook import SearchCodebook
 from colindex.errors import EncoderMismatchError, IndexNotFoundError, QueryError
 from colindex.fingerprint import fingerprint_difference
 from colindex.params import SearchParams
-from colindex.search import Ranked, Snapshot
+from colindex.ranked import Ranked
+from colindex.search import Snapshot
 from colindex.selection import Selection
 from colindex.spool import decode_document
 from colindex.storage.blocks import BlockStore, SegmentBlocks, ShardBlocks

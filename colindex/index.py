@@ -34,9 +34,9 @@ from colindex.inspection import Asked, ask, ask_vectors, inspect
 from colindex.match import Match
 from colindex.params import BuildParams, SearchParams, Unit, checked_k, parse_bytes
 from colindex.progress import Report, silent
-from colindex.search import Tally
 from colindex.sources import Source, TextSource, VectorSource
 from colindex.storage.manifest import Manifest
+from colindex.tally import Tally
 from colindex.threads import blas_threads, one_blas_thread
 from colindex.types import Document, DocumentEncoder, Hit, SearchStats, TextEncoder, TokenBatch
 

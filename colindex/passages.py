@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from colindex.errors import QueryError
 from colindex.fetched import fetch
 from colindex.params import Unit, one_of
-from colindex.search import Ranked, Snapshot
+from colindex.ranked import Ranked
+from colindex.search import Snapshot
 from colindex.sentences import sentences
 from colindex.spans import vectors_inside
 from colindex.spool import decode_document

@@ -6,9 +6,9 @@ for it: where blocks are, what their checksums must be, which are held, and the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from colindex.storage.errors import StorageError
 from colindex.storage.eviction import BlockTable
 from colindex.storage.reads import BLOCK_BYTES, Int64s, OpenShard
 
-__all__ = ["FetchCounters", "Fetcher", "PrefetchRule", "Space", "raise_closed", "running_sums"]
+__all__ = ["FetchCounters", "Fetcher", "PrefetchRule", "Reader", "Space", "raise_closed", "running_sums"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,15 @@ class PrefetchRule:
     """A prefetched block that more later fetches than this did not ask for makes room for others when room is short."""
 
 
+class Reader(NamedTuple):
+    """What native code of others needs of a native body."""
+
+    capsule: object
+    """Its functions (storage/native/reader.h). Where they outlive the body, they refuse everything."""
+    raise_failure: Callable[..., NoReturn]
+    """Raises the error that a failure stands for, which they tell in a few numbers."""
+
+
 class Fetcher(Protocol):
     """A body of the block store. Ranges are byte addresses [starts, ends), both int64 [ranges]."""
 
@@ -121,6 +130,11 @@ class Fetcher(Protocol):
 
     def forget(self, starts: Int64s, ends: Int64s) -> None:
         """These prefetched blocks are not wanted after all."""
+        ...
+
+    @property
+    def reader(self) -> Reader | None:
+        """The same for native code; None where the body is none."""
         ...
 
     def close(self) -> None:

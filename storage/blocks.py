@@ -27,7 +27,15 @@ from typing import Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from colindex.storage.block_space import FetchCounters, Fetcher, PrefetchRule, Space, raise_closed, running_sums
+from colindex.storage.block_space import (
+    FetchCounters,
+    Fetcher,
+    PrefetchRule,
+    Reader,
+    Space,
+    raise_closed,
+    running_sums,
+)
 from colindex.storage.errors import CorruptIndexError
 from colindex.storage.eviction import SLOT_BYTES, BlockTable
 from colindex.storage.native_fetcher import HAS_NATIVE, NativeFetcher, has_ring
@@ -201,6 +209,13 @@ class BlockStore:
         """What was prefetched of these byte ranges is not wanted after all: make room for other prefetches."""
         if not self._closed:
             self._fetcher.forget(starts, ends)
+
+    @property
+    def reader(self) -> Reader | None:
+        """Fetching, prefetching and forgetting for native code; None where only Python can."""
+        if self._closed:
+            raise_closed()
+        return self._fetcher.reader
 
     def close(self) -> None:
         """Close the files and give the memory back. Closing twice is fine."""

@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from colindex.storage.block_space import FetchCounters, PrefetchRule, Space, raise_closed
+from colindex.storage.block_space import FetchCounters, PrefetchRule, Reader, Space, raise_closed
 from colindex.storage.reads import Int64s, raise_ended_early, raise_refused, raise_wrong_checksum
 
 try:
@@ -70,6 +70,11 @@ class NativeFetcher:
     def forget(self, starts: Int64s, ends: Int64s) -> None:
         """These prefetched blocks are not wanted after all."""
         self._fetcher.forget(starts, ends)
+
+    @property
+    def reader(self) -> Reader:
+        """The same for native code."""
+        return Reader(self._fetcher.reader, self._raise)
 
     def close(self) -> None:
         """Refuse everything from now on; fetches of other threads and reads under way are waited for."""

@@ -104,6 +104,11 @@ class PythonFetcher:
             dropped = [block for block in blocks if self._pending.pop(block, None) is not None]
         self._forget(dropped)
 
+    @property
+    def reader(self) -> None:
+        """Native code cannot use this body."""
+        return None
+
     def close(self) -> None:
         """Refuse everything from now on."""
         self._closed = True

@@ -8,6 +8,7 @@ native one where it was built, else the reference. `tables` makes what a search 
     nearest_cells     centroids, centres of cells, in whole numbers -> the nearest centre of each
     gather            probed centroids, postings -> the best documents met, approximate scores, entries walked
     score_records     query tokens x the records of each document -> scores
+    refine            query tokens x candidates -> the best of those that would plausibly be: all rounds of it in one call
     maxsim            query tokens x the vectors of each document -> scores
     best              scores -> positions of the k highest, ties by lower position
     invert            centroids of each document -> documents of each centroid
@@ -21,4 +22,6 @@ native one where it was built, else the reference. `tables` makes what a search 
     trellis_states    packed codes -> the state of each dimension
     decode_records    records, centroids, levels -> vectors
     ward_labels       vectors of one document -> the cluster of each
+
+Of `refine` there is a native body only; `colindex.refinement` is its definition.
 """

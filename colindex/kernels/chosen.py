@@ -6,6 +6,7 @@ it is, and `MISSING` why it is not the native one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from colindex.kernels.reference import (
@@ -17,8 +18,9 @@ from colindex.kernels.reference import (
     maxsim,
     trellis_states,
 )
+from colindex.kernels.rounds import Refined
 
-INTERFACE = 4
+INTERFACE = 5
 """Of the native body: one that was built from older sources would take these arrays for something else."""
 
 
@@ -30,11 +32,15 @@ def _check_interface(native: Any) -> None:
         )
 
 
+refine: Callable[..., Refined] | None
+"""All rounds of refinement in one call; None where `colindex.refinement` has to go round by round."""
+
 try:
     from colindex.kernels.native import _native
 
     _check_interface(_native)
     from colindex.kernels.native.build import add_rows, encode_residuals, encode_trellis, nearest, project, ward_labels
+    from colindex.kernels.native.refine import refine as all_rounds
     from colindex.kernels.native.search import gather, nearest_cells, score_records, similarities, top_centroids
 except ImportError as error:
     from colindex.kernels.reference import (
@@ -51,8 +57,10 @@ except ImportError as error:
         ward_labels,
     )
 
+    refine = None
     BODY, MISSING = "reference (NumPy)", str(error)
 else:
+    refine = all_rounds
     BODY, MISSING = f"native ({_native.instruction_set()})", ""
 
 __all__ = [
@@ -71,6 +79,7 @@ __all__ = [
     "nearest",
     "nearest_cells",
     "project",
+    "refine",
     "score_records",
     "similarities",
     "top_centroids",

@@ -4,11 +4,14 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <memory>
+#include <utility>
 
 #include "entries.h"
 #include "fetcher.h"
 #include "places.h"
+#include "reader.h"
 
 namespace py = pybind11;
 
@@ -17,6 +20,32 @@ namespace {
 
 template <typename T>
 using Array = py::array_t<T, py::array::c_style>;  // pass as noconvert: a converted copy would be somebody else's memory
+
+// What a capsule holds: the fetcher stays as long as it does, and refuses everything once its binding is gone.
+struct Lent : Reader {
+    std::shared_ptr<Fetcher> fetcher;
+};
+
+bool lent_fetch(void* of, const int64_t* starts, const int64_t* ends, int64_t count, uint8_t* answer, int64_t* counted, int64_t* told) {
+    Counters counters;
+    const auto failure = static_cast<Fetcher*>(of)->fetch({starts, ends, count}, answer, counters);
+    const int64_t values[COUNTED] = {counters.hits,       counters.misses,        counters.reads,    counters.bytes_read,
+                                     counters.prefetched, counters.prefetch_hits, counters.evictions};
+    for (int at = 0; at < COUNTED; ++at) counted[at] += values[at];
+    if (!failure) return true;
+    const int64_t why[TOLD] = {static_cast<int64_t>(failure->kind), failure->file,     failure->offset,
+                               failure->length,                     failure->expected, failure->got};
+    std::copy(why, why + TOLD, told);
+    return false;
+}
+
+int64_t lent_prefetch(void* of, const int64_t* starts, const int64_t* ends, int64_t count) {
+    return static_cast<Fetcher*>(of)->prefetch({starts, ends, count});
+}
+
+void lent_forget(void* of, const int64_t* starts, const int64_t* ends, int64_t count) {
+    static_cast<Fetcher*>(of)->forget({starts, ends, count});
+}
 
 // The fetcher, and what it points into.
 class Binding {
@@ -52,7 +81,7 @@ public:
             opened.push_back({descriptor, first_block, data_bytes, direct});
         keep_.push_back(arena);
         blocks_ = state.blocks;
-        fetcher_ = std::make_unique<Fetcher>(engine, state, arena.mutable_data(), std::move(segments), std::move(opened),
+        fetcher_ = std::make_shared<Fetcher>(engine, state, arena.mutable_data(), std::move(segments), std::move(opened),
                                              frames, PrefetchRule{prefetch_limit, stale_fetches});
     }
 
@@ -104,7 +133,7 @@ public:
 
     // Whether the state was being changed at the fork, and what was counted until then.
     py::tuple abandon() {
-        Fetcher& parents = *fetcher_.release();  // leaked: its threads and its reads are the parent's
+        Fetcher& parents = **new std::shared_ptr<Fetcher>(std::move(fetcher_));  // leaked: its threads and its reads are the parent's
         const bool changing = parents.abandon();
         return py::make_tuple(changing, as_tuple(changing ? Counters{} : parents.counters_at_fork()));
     }
@@ -116,6 +145,15 @@ public:
             total = fetcher_->counters();
         }
         return as_tuple(total);
+    }
+
+    py::capsule reader() const {
+        auto* lent = new Lent;
+        lent->fetcher = fetcher_;
+        static_cast<Reader&>(*lent) = {fetcher_.get(), blocks_ * BLOCK_BYTES, &lent_fetch, &lent_prefetch, &lent_forget};
+        return py::capsule(static_cast<const Reader*>(lent), READER_NAME, [](PyObject* capsule) {
+            delete static_cast<Lent*>(static_cast<Reader*>(PyCapsule_GetPointer(capsule, READER_NAME)));
+        });
     }
 
     int64_t pending() {
@@ -151,7 +189,7 @@ private:
 
     std::vector<py::object> keep_;
     int64_t blocks_ = 0;
-    std::unique_ptr<Fetcher> fetcher_;
+    std::shared_ptr<Fetcher> fetcher_;
 };
 
 // The places, and the arrays that they are computed from.
@@ -251,6 +289,7 @@ PYBIND11_MODULE(_reads, module) {
         .def("close", &Binding::close)
         .def("abandon", &Binding::abandon)
         .def("counters", &Binding::counters)
+        .def_property_readonly("reader", &Binding::reader)
         .def_property_readonly("pending", &Binding::pending)
         .def_property_readonly("engine", &Binding::engine);
 }

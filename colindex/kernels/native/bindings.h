@@ -12,6 +12,7 @@ using Array = pybind11::array_t<T, pybind11::array::c_style>;
 
 void bind_probe(pybind11::module_& module);
 void bind_search(pybind11::module_& module);
+void bind_rounds(pybind11::module_& module);
 void bind_build(pybind11::module_& module);
 
 }  // namespace colindex

@@ -19,7 +19,7 @@ from colindex.kernels.native import _native
 from colindex.kernels.reference.probe import BEYOND, scored
 from colindex.kernels.tables import BLOCK, CodeTable, ProbeTable, blocks_for, in_blocks
 
-__all__ = ["gather", "nearest_cells", "score_records", "similarities", "top_centroids"]
+__all__ = ["check", "check_codes", "gather", "nearest_cells", "score_records", "similarities", "top_centroids"]
 
 _POSTINGS = (np.uint16, np.uint32)
 _PLACES = (np.uint32, np.int64)
@@ -32,14 +32,14 @@ def top_centroids(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """See `colindex.kernels.reference.probe`."""
     width, cells = 4 * table.values.shape[1], table.cells
-    _check(_fits(table, width) and width <= _MOST_DIMS, "table")
-    _check(query.ndim == 2 and query.shape[1] <= width and nprobe >= 1, "query or nprobe")
+    check(_fits(table, width) and width <= _MOST_DIMS, "table")
+    check(query.ndim == 2 and query.shape[1] <= width and nprobe >= 1, "query or nprobe")
     query = np.ascontiguousarray(query, np.float32)
     own, beyond = (table.values, table.steps, table.spreads), float(BEYOND)
     if cells is None:
         return _native.top_centroids(query, *own, None, nprobe, beyond)
     fits = len(cells.starts) == len(cells.sizes) == len(cells.centres.steps) and len(cells.numbers) == len(table.steps)
-    _check(fits and _fits(cells.centres, width), "cells")
+    check(fits and _fits(cells.centres, width), "cells")
     wanted = scored(table, nprobe)
     if wanted >= len(table.steps):
         return _native.top_centroids(query, *own, cells.numbers, nprobe, beyond)
@@ -51,8 +51,8 @@ def top_centroids(
 
 def nearest_cells(rows: NDArray[np.int8], centres: NDArray[np.int8]) -> NDArray[np.int32]:
     """See `colindex.kernels.reference.cells`."""
-    _check(rows.ndim == centres.ndim == 2 and rows.shape[1] == centres.shape[1] <= _MOST_DIMS, "rows or centres")
-    _check(rows.dtype == centres.dtype == np.int8 and len(centres) >= 1, "rows or centres")
+    check(rows.ndim == centres.ndim == 2 and rows.shape[1] == centres.shape[1] <= _MOST_DIMS, "rows or centres")
+    check(rows.dtype == centres.dtype == np.int8 and len(centres) >= 1, "rows or centres")
     squares = np.full(blocks_for(len(centres)) * BLOCK, np.iinfo(np.int32).max, np.int32)
     np.sum(np.square(centres.astype(np.int32)), axis=1, dtype=np.int32, out=squares[: len(centres)])
     cells = np.empty(len(rows), np.int32)
@@ -72,11 +72,11 @@ def gather(
     allowed: NDArray[np.uint8] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], int, int]:
     """See `colindex.kernels.reference.gather`."""
-    _check(ids.shape == scores.shape and ids.ndim == 2 and limit >= 1, "ids, scores or limit")
-    _check(postings.dtype in _POSTINGS and postings_offsets.dtype in _PLACES, "postings")
-    _check(postings.ndim == postings_offsets.ndim == 1 and n_documents >= 0, "postings or documents")
+    check(ids.shape == scores.shape and ids.ndim == 2 and limit >= 1, "ids, scores or limit")
+    check(postings.dtype in _POSTINGS and postings_offsets.dtype in _PLACES, "postings")
+    check(postings.ndim == postings_offsets.ndim == 1 and n_documents >= 0, "postings or documents")
     if allowed is not None:
-        _check(allowed.dtype == np.uint8 and allowed.shape == (-(-n_documents // 8),), "allowed documents")
+        check(allowed.dtype == np.uint8 and allowed.shape == (-(-n_documents // 8),), "allowed documents")
         allowed = np.ascontiguousarray(allowed)
     ids, scores = np.ascontiguousarray(ids, np.int32), np.ascontiguousarray(scores, np.float32)
     return _native.gather(ids, scores, postings, postings_offsets, n_documents, limit, allowed)
@@ -88,7 +88,7 @@ def score_records(
     """See `colindex.kernels.reference.refine`."""
     query, records, of_table = _to_refine(query, records, table)
     offsets = np.ascontiguousarray(offsets, np.int64)
-    _check(offsets.ndim == 1 and len(offsets) >= 1, "offsets")
+    check(offsets.ndim == 1 and len(offsets) >= 1, "offsets")
     return _native.score_records(query, records, offsets, *of_table)
 
 
@@ -98,17 +98,22 @@ def similarities(query: NDArray[np.float32], records: NDArray[np.uint8], table: 
     return _native.similarities(query, records, *of_table)
 
 
+def check_codes(query: NDArray[np.float32], table: CodeTable) -> tuple[Any, ...]:
+    """The parts of a table, if they fit each other and a query."""
+    count, dim = table.centroids.shape
+    fits = dim <= _MOST_DIMS and table.bits in _WIDTHS and table.centroid_bytes in (2, 4) and len(table.levels) == 256
+    check(fits and len(table.steps) == count >= 1, "table")
+    check(query.ndim == 2 and query.shape[1] == dim, "query")
+    return (table.centroids, table.steps, table.levels, table.bits, table.centroid_bytes, table.unit)
+
+
 def _to_refine(
     query: NDArray[np.float32], records: NDArray[np.uint8], table: CodeTable
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], tuple[Any, ...]]:
     """A query and records in one piece, and the table's parts."""
-    count, dim = table.centroids.shape
-    record_bytes = table.centroid_bytes + 2 + -(-dim * table.bits // 8)
-    fits = dim <= _MOST_DIMS and table.bits in _WIDTHS and table.centroid_bytes in (2, 4) and len(table.levels) == 256
-    _check(fits and len(table.steps) == count >= 1, "table")
-    _check(query.ndim == 2 and query.shape[1] == dim, "query")
-    _check(records.ndim == 2 and records.shape[1] == record_bytes, "records")
-    of_table = (table.centroids, table.steps, table.levels, table.bits, table.centroid_bytes, table.unit)
+    of_table = check_codes(query, table)
+    record_bytes = table.centroid_bytes + 2 + -(-table.centroids.shape[1] * table.bits // 8)
+    check(records.ndim == 2 and records.shape[1] == record_bytes, "records")
     return np.ascontiguousarray(query, np.float32), np.ascontiguousarray(records), of_table
 
 
@@ -118,7 +123,7 @@ def _fits(table: ProbeTable, width: int) -> bool:
     return table.values.shape == (blocks_for(count), width // 4, BLOCK, 4) and len(table.spreads) == count
 
 
-def _check(fits: bool, what: str) -> None:
+def check(fits: bool, what: str) -> None:
     """A wrong shape is a mistake in colindex, not in its input: but it must not become a wild pointer."""
     if not fits:
         raise ValueError(f"native kernel: {what} of another shape or type than it takes")
