@@ -69,7 +69,7 @@ sanitize: setup  ## Test the native code with the address and undefined-behaviou
 	@ls $(SANITIZED)/colindex/kernels/native/_native*.so $(SANITIZED)/colindex/storage/_reads*.so
 	@cp -R tests pyproject.toml $(SANITIZED)
 	cd $(SANITIZED) && LD_PRELOAD="$(LOADED_FIRST)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider tests/kernels tests/storage $(PYTEST_ARGS)
+	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider tests/kernels tests/storage tests/test_refinement.py tests/test_search.py $(PYTEST_ARGS)
 
 # What CI does in part, in whole: minutes to an hour. No limit of time, and output as it comes.
 LONG := $(BIN)/python -m pytest -s -n0 --timeout 0 -o faulthandler_timeout=0 $(PYTEST_ARGS)

@@ -135,7 +135,7 @@ def _plausible(best: Ranked, gaps: _Gaps, estimates: NDArray[np.float32], k: int
         return 0
     if len(best) < k or not gaps.count or not math.isfinite(margin) or not _all_finite(estimates):
         return len(estimates)  # there is room, or nothing to judge by
-    return int(np.count_nonzero(estimates >= np.float32(float(best.scores[-1]) - gaps.reach(margin))))
+    return int(np.count_nonzero(estimates >= np.float64(float(best.scores[-1]) - gaps.reach(margin))))
 
 
 def _all_finite(falling: NDArray[np.float32]) -> bool:

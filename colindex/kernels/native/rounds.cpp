@@ -7,6 +7,8 @@
 #include <memory>
 #include <utility>
 
+#include "best.h"
+
 namespace colindex {
 namespace {
 
@@ -52,7 +54,7 @@ class Gaps {
     double total_ = 0, squares_ = 0;
 };
 
-// The k best so far; scores that are no numbers come last.
+// The k best so far.
 class TopK {
   public:
     explicit TopK(std::size_t k) : k_(k) {}
@@ -71,10 +73,8 @@ class TopK {
 
   private:
     static bool comes_first(const Answer& one, const Answer& other) {
-        const bool is_number = !std::isnan(one.score), other_is = !std::isnan(other.score);
-        if (is_number != other_is) return is_number;
-        if (is_number && one.score != other.score) return one.score > other.score;
-        return one.document < other.document;
+        const std::uint32_t of_one = key_of(one.score), of_other = key_of(other.score);  // an order of all that a float can hold
+        return of_one != of_other ? of_one > of_other : one.document < other.document;
     }
 
     std::size_t k_;
@@ -116,8 +116,8 @@ std::size_t plausible(const Candidates& candidates, std::size_t begin, const Top
     if (!left) return 0;
     const bool can_judge = best.full() && !gaps.none() && std::isfinite(margin) && std::isfinite(*first) && std::isfinite(*(end - 1));
     if (!can_judge) return left;  // there is room, or nothing to judge by
-    const auto least = static_cast<float>(static_cast<double>(best.last()) - gaps.reach(margin));
-    return static_cast<std::size_t>(std::count_if(first, end, [least](float estimate) { return estimate >= least; }));
+    const double least = static_cast<double>(best.last()) - gaps.reach(margin);
+    return static_cast<std::size_t>(std::count_if(first, end, [least](float estimate) { return static_cast<double>(estimate) >= least; }));
 }
 
 }  // namespace
