@@ -64,6 +64,7 @@ def test_contributions_add_up_to_the_score_of_every_hit(
 ) -> None:
     for kernel in ("gather", "score_records", "similarities", "top_centroids"):
         monkeypatch.setattr(chosen, kernel, getattr(body, kernel))
+    monkeypatch.setattr(chosen, "refine", body.refine if body.instruction_set else None)
     with Index.open(folder, encoder=WordEncoder(dim=24)) as index:
         for text in queries(6):
             for hit in index.search(text, params=SearchParams(exact=exact)):
