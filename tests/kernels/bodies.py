@@ -24,7 +24,7 @@ __all__ = ["BODIES", "NATIVE", "SETS", "Body", "each_body", "each_native", "need
 
 NATIVE = chosen.top_centroids is not reference.top_centroids
 SETS: list[str] = import_module("colindex.kernels.native._native").instruction_sets() if NATIVE else []
-_MODULES = ("colindex.kernels.native.search", "colindex.kernels.native.build")
+_MODULES = tuple(f"colindex.kernels.native.{name}" for name in ("search", "refine", "build"))
 
 
 @dataclass(frozen=True)
