@@ -101,14 +101,16 @@ class Worker:
             raise PeerError(answer["error"])
         return answer
 
-    def ask(self, queries: Sequence[int], k: int, settings: Mapping[str, Any], limit: float) -> dict[str, Any]:
-        """Seconds and document numbers for these queries.
+    def ask(
+        self, queries: Sequence[int], k: int, settings: Mapping[str, Any], limit: float, waking: float = 0.0
+    ) -> dict[str, Any]:
+        """Seconds and document numbers for these queries, after as many seconds of the same that are not measured.
 
         Raises:
             PeerError: as `hear`.
         """
         assert self._process.stdin is not None
-        request = {"queries": list(queries), "k": k, "settings": dict(settings)}
+        request = {"queries": list(queries), "k": k, "settings": dict(settings), "waking": waking}
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from benchmarks import peer_measure, peers
+from benchmarks import peer_exact, peer_measure, peer_worker, peers
 from benchmarks.peer_contestants import CONTESTANTS, Contestant, chosen, label
 from benchmarks.peer_data import Collection, collect
 from benchmarks.peer_engine import Arrays
@@ -360,6 +360,24 @@ def test_the_time_of_a_build_begins_when_its_inputs_are_ready(vectors: Path, tmp
         ready, built = worker.hear(60), worker.hear(60)
     assert {*ready} == {"version", "inputs_mib"}
     assert built["seconds"] > 0 and built["peak_mib"] >= ready["inputs_mib"]
+
+
+def test_what_brings_the_core_up_to_speed_is_not_measured(vectors: Path, tmp_path: Path) -> None:
+    collection = collect(vectors, tmp_path / "scratch", None, None, quiet)
+    engine = peer_exact.ENGINE(Arrays.load(collection.folder), tmp_path, 1, {})
+    engine.open()
+    questions = [engine.question(number) for number in range(4)]
+    request = {"queries": [2, 0], "k": 3, "settings": {}}
+    start = time.perf_counter()
+    awake = peer_worker.answer(engine, questions, {**request, "waking": 0.2})
+    assert time.perf_counter() - start >= 0.2 > sum(awake["seconds"])
+    at_once = peer_worker.answer(engine, questions, {**request, "waking": 0.0})
+    assert awake["found"] == at_once["found"] == collection_exact(collection, [2, 0], 3)
+    assert len(awake["seconds"]) == len(at_once["seconds"]) == 2
+
+
+def collection_exact(collection: Collection, queries: Sequence[int], k: int) -> list[list[int]]:
+    return [np.load(collection.folder / "exact.npy")[number, :k].tolist() for number in queries]
 
 
 # ---- what is kept between runs

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -374,3 +376,39 @@ def test_a_reader_that_outlives_its_store_refuses(world: World) -> None:
     assert found.failure is not None
     with pytest.raises(StorageError, match="closed"):
         reader.raise_failure(*found.failure)
+
+
+@needs_both
+def test_closing_while_others_refine_gives_answers_or_an_error(world: World) -> None:
+    estimates = estimates_of(world, noise=1.0)
+    expected = exact(world, 10)
+    for _ in range(10):
+        store = world.store(slots=4)
+
+        def work(_: int, store: BlockStore = store) -> int:
+            for refined in range(10_000):
+                try:
+                    found = refine(world.codebook, store, world.prepared(estimates), 10, float("inf"))
+                except StorageError:
+                    return refined
+                assert pairs(found) == expected
+            return 10_000
+
+        with ThreadPoolExecutor(4) as pool:
+            running = [pool.submit(work, number) for number in range(4)]
+            store.close()
+            assert all(task.result(timeout=60) < 10_000 for task in running)
+
+
+@needs_both
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+def test_a_forked_child_refines_on(world: World) -> None:
+    estimates = estimates_of(world, noise=1.0)
+    with world.store(slots=50) as store:
+        refine(world.codebook, store, world.prepared(estimates), 10, 1.0)
+        process = os.fork()
+        found = pairs(refine(world.codebook, store, world.prepared(estimates), 10, float("inf")))
+        if process == 0:
+            os._exit(0 if found == exact(world, 10) else 1)
+        assert found == exact(world, 10)
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
