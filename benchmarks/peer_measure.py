@@ -5,7 +5,8 @@
 4. Open every index in a process of its own, on one core. Warm up: each answers all queries at each setting, the most work
    first, until its time is up, and one query at least.
 5. Repeat: each contestant in turn answers every query at every setting, after half a second of the same that is not measured.
-   Interleaving spreads whatever else the machine does over all of them. A setting whose repetition took longer than the patience is not repeated.
+   Interleaving spreads whatever else the machine does over all of them. A setting whose repetition took longer than the patience
+   is not repeated.
 
 Whatever fails is a row that says why, and the others go on.
 """

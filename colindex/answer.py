@@ -5,12 +5,13 @@
 2. *Rank* those by their best sentence, where sentences were asked for.
 3. *Look up* the ids.
 
-Several queries take turns among threads; an exact search reads the records once for all of them.
+Of several queries each thread takes the next one that waits; an exact search reads the records once for all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -70,13 +71,20 @@ def answer_each(
         projected = [generation.project(query) for query in queries]
         return list(map(generation.hits, search_exact(snapshot, projected, k, selection, threads)[0]))
     answers: list[list[Hit]] = [[] for _ in queries]
+    waiting = iter(range(len(queries)))
 
-    def answer_some(numbers: range) -> None:
-        asked = (generation.project(queries[number]) for number in numbers)
-        for number, ranked in zip(numbers, search_each(snapshot, asked, k, params, selection), strict=True):
-            answers[number] = generation.hits(ranked)
+    def answer_some(_: int) -> None:
+        taken: deque[int] = deque()
+
+        def asked() -> Iterator[NDArray[np.float32]]:
+            for number in waiting:
+                taken.append(number)
+                yield generation.project(queries[number])
+
+        for ranked in search_each(snapshot, asked(), k, params, selection):
+            answers[taken.popleft()] = generation.hits(ranked)
 
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(answer_some, [range(first, len(queries), threads) for first in range(threads)]):
+        for _ in pool.map(answer_some, range(threads)):
             pass  # but an error of a thread is raised
     return answers

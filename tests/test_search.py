@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from colindex import BuildParams, Index, SearchParams, TokenBatch
 from colindex.errors import CorruptIndexError, ParameterError, QueryError, VectorError
+from colindex.generation import Generation
 from tests.oracles import exact_maxsim
 from tests.words import WORDS, WordEncoder, batches, documents
 
@@ -114,6 +117,25 @@ def test_cache_size_threads_and_batches_do_not_change_answers(folder: Path) -> N
     with Index.open(folder, encoder=WordEncoder(), threads=2) as index:
         exact = SearchParams(exact=True)
         assert index.search_batch(texts, params=exact) == [index.search(text, params=exact) for text in texts]
+
+
+def test_a_query_that_takes_long_holds_up_no_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first query waits until all others have been begun: by the other thread, whichever they are."""
+    with Index.open(folder, encoder=WordEncoder(), threads=2) as index:
+        vectors = [index.encode_query(text) for text in queries(9)]
+        begun, project = threading.Semaphore(0), Generation.project
+
+        def projected(self: Generation, query: NDArray[np.float32]) -> NDArray[np.float32]:
+            if query is vectors[0]:
+                for _ in vectors[1:]:
+                    assert begun.acquire(timeout=60)
+            else:
+                begun.release()
+            return project(self, query)
+
+        expected = [index.search_vectors(query, params=SearchParams(exact=False)) for query in vectors]
+        monkeypatch.setattr(Generation, "project", projected)
+        assert index.search_vectors_batch(vectors, params=SearchParams(exact=False)) == expected
 
 
 def test_segments_do_not_change_answers(tmp_path: Path) -> None:

@@ -63,10 +63,11 @@ public:
     bool may_stay() const { return descriptor_ < KEPT; }
     int64_t size() const { return size_; }
 
-    bool read(void* target, int64_t length, int64_t offset) const {
+    // From pages that are kept alone, if `kept`.
+    bool read(void* target, int64_t length, int64_t offset, bool kept) const {
         for (int64_t done = 0; done < length;) {
             const int64_t at = offset + done, within = at % PAGE;
-            const Page* page = filled(at / PAGE);
+            const Page* page = page_with(at / PAGE, kept);
             if (!page || page->length <= within) return false;
             const int64_t here = std::min(length - done, page->length - within);
             std::memcpy(static_cast<char*>(target) + done, page->bytes + within, static_cast<size_t>(here));
@@ -76,10 +77,11 @@ public:
     }
 
 private:
-    // Null if nothing can be read.
-    const Page* filled(int64_t number) const {
+    // Null if nothing can be read, or may.
+    const Page* page_with(int64_t number, bool kept) const {
         Page& page = page_of(name_, number);
         if (page.file == name_ && page.number == number) return &page;
+        if (kept) return nullptr;
         page.file = 0;
         page.length = read_some(page.bytes, number * PAGE);
         if (page.length <= 0) return nullptr;
@@ -115,25 +117,42 @@ std::shared_ptr<const EntryFile::Opened> EntryFile::opened() {
     return file;
 }
 
-std::optional<std::vector<Entry>> Entries::read(const std::vector<int64_t>& numbers, int64_t most) {
-    const auto bounds = offsets_.opened(), stored = bytes_.opened();
+std::shared_ptr<const EntryFile::Opened> EntryFile::kept() {
+    const std::unique_lock<std::mutex> guard(opening_, std::try_to_lock);
+    return guard ? kept_ : nullptr;
+}
+
+namespace {
+
+std::optional<std::vector<Entry>> read_from(const EntryFile::Opened* bounds, const EntryFile::Opened* stored,
+                                            const std::vector<int64_t>& numbers, int64_t most, bool kept) {
     if (!bounds || !stored) return std::nullopt;
     const int64_t entries = bounds->size() / OFFSET - 1, size = stored->size();
     std::vector<Entry> found;
     found.reserve(numbers.size());
     for (const int64_t number : numbers) {
         uint8_t of_entry[2 * OFFSET], check[CHECK];
-        if (number < 0 || number >= entries || !bounds->read(of_entry, sizeof of_entry, OFFSET * number)) return std::nullopt;
+        if (number < 0 || number >= entries || !bounds->read(of_entry, sizeof of_entry, OFFSET * number, kept)) return std::nullopt;
         const auto start = static_cast<int64_t>(little_endian(of_entry, OFFSET));
         const auto stop = static_cast<int64_t>(little_endian(of_entry + OFFSET, OFFSET));
         if (start < 0 || start > size - CHECK || stop < start + CHECK || stop > size || stop - start - CHECK > most) return std::nullopt;
         Entry& entry = found.emplace_back(Entry{0, std::string(static_cast<size_t>(stop - start), '\0')});
-        if (!stored->read(check, CHECK, start) || !stored->read(entry.numbered.data() + NUMBER, stop - start - CHECK, start + CHECK))
+        if (!stored->read(check, CHECK, start, kept) || !stored->read(entry.numbered.data() + NUMBER, stop - start - CHECK, start + CHECK, kept))
             return std::nullopt;
         entry.check = static_cast<uint32_t>(little_endian(check, CHECK));
         write_little_endian(static_cast<uint32_t>(number), entry.numbered.data());
     }
     return found;
+}
+
+}  // namespace
+
+std::optional<std::vector<Entry>> Entries::read(const std::vector<int64_t>& numbers, int64_t most) {
+    return read_from(offsets_.opened().get(), bytes_.opened().get(), numbers, most, false);
+}
+
+std::optional<std::vector<Entry>> Entries::read_kept(const std::vector<int64_t>& numbers, int64_t most) {
+    return read_from(offsets_.kept().get(), bytes_.kept().get(), numbers, most, true);
 }
 
 }  // namespace colindex::storage

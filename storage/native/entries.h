@@ -5,6 +5,9 @@
 //    never change, and a page that was read need not be asked for again.
 // 3. Hand over what Python compares: each entry's check, and what it is a check of, the entry's number and its payload.
 //
+// Where only pages that are kept may be used, nothing is waited for, and Python's lock may stay held: letting go of it costs as much
+// as ten ids do, and more where another thread takes it.
+//
 // Anything that is not as it should be, an entry longer than `most` included, gives nothing: Python then reads entry by
 // entry and says what is wrong.
 #pragma once
@@ -30,6 +33,9 @@ public:
     // Null if it cannot be opened.
     std::shared_ptr<const Opened> opened();
 
+    // Null if it is not open, or another thread is opening it.
+    std::shared_ptr<const Opened> kept();
+
 private:
     std::string path_;
     std::mutex opening_;
@@ -47,6 +53,9 @@ public:
 
     // Of payloads of at most so many bytes.
     std::optional<std::vector<Entry>> read(const std::vector<int64_t>& numbers, int64_t most);
+
+    // The same without a system call; nothing if not all of it is kept.
+    std::optional<std::vector<Entry>> read_kept(const std::vector<int64_t>& numbers, int64_t most);
 
 private:
     EntryFile offsets_, bytes_;

@@ -64,6 +64,9 @@ public:
     // Start the reads of blocks that are neither held nor prefetched; their number, or -1 if the store is closed.
     int64_t prefetch(Ranges ranges);
 
+    // Whether it is known, without waiting for anything, that there is nothing to start.
+    bool needs_no_prefetch(Ranges ranges);
+
     // These prefetched blocks are not wanted after all.
     void forget(Ranges ranges);
 
@@ -108,6 +111,7 @@ private:
     std::optional<Failure> finish(Wanted& wanted, uint8_t* answer, Counters& counters, std::unique_lock<std::mutex>& lock);
     std::optional<Failure> serve(const Wanted& wanted, const Item& item, uint8_t* bytes, bool whole, uint8_t* answer);
     std::optional<Failure> read_now(const Item& item, uint8_t* bytes);
+    bool is_missing(int64_t block) const;
     std::vector<int64_t> to_prefetch(Ranges ranges);
     size_t start_prefetch(const std::vector<int64_t>& missing);
     void keep(const Item& item, const uint8_t* bytes, Counters& counters);

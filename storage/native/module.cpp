@@ -113,6 +113,7 @@ public:
 
     int64_t prefetch(const Array<int64_t>& starts, const Array<int64_t>& ends) {
         const Ranges ranges = checked(starts, ends);
+        if (fetcher_->needs_no_prefetch(ranges)) return 0;  // to let go of Python's lock takes longer than to find out
         const py::gil_scoped_release release;
         return fetcher_->prefetch(ranges);
     }
@@ -234,8 +235,8 @@ private:
 
 // The checks of the entries, and their numbers and payloads, or None where Python is to find out what is wrong.
 py::object read_entries(Entries& entries, const std::vector<int64_t>& numbers, int64_t most) {
-    std::optional<std::vector<Entry>> found;
-    {
+    std::optional<std::vector<Entry>> found = entries.read_kept(numbers, most);
+    if (!found) {
         const py::gil_scoped_release release;
         found = entries.read(numbers, most);
     }

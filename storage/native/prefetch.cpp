@@ -27,14 +27,25 @@ int64_t Fetcher::prefetch(Ranges ranges) {
     return started;
 }
 
+bool Fetcher::needs_no_prefetch(Ranges ranges) {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock || closed_) return false;
+    bool missing = false;
+    each_piece(ranges, [&](int64_t block, int64_t, int64_t) { missing |= is_missing(block); });
+    return !missing;
+}
+
+bool Fetcher::is_missing(int64_t block) const { return table_.slot(block) < 0 && !frame_of_.count(block); }
+
 // The blocks neither held nor prefetched, as many as there is room for when what went stale has made room.
 std::vector<int64_t> Fetcher::to_prefetch(Ranges ranges) {
     std::vector<int64_t> missing;
     Distinct seen(blocks_touched(ranges));
     each_piece(ranges, [&](int64_t block, int64_t, int64_t) {
+        if (!is_missing(block)) return;
         bool fresh;
         seen(block, 0, fresh);
-        if (fresh && table_.slot(block) < 0 && !frame_of_.count(block)) missing.push_back(block);
+        if (fresh) missing.push_back(block);
     });
     const auto room = [this] { return std::max<int64_t>(0, rule_.limit - static_cast<int64_t>(frame_of_.size())); };
     const auto wanted = static_cast<int64_t>(missing.size());

@@ -170,3 +170,16 @@ def test_pages_of_a_file_that_is_no_more_are_not_another_s(tmp_path: Path) -> No
         assert reader.read_many(range(4096)) == payloads
         del reader
         shutil.rmtree(tmp_path / "entries")
+
+
+@needs_native
+def test_what_is_kept_is_found_again_without_the_file(tmp_path: Path) -> None:
+    """And so without waiting; what is not kept is not."""
+    payloads = long_ids(0)
+    reader = written(tmp_path / "entries", payloads, short=4096)
+    assert reader.read_many([7, 4000]) == [payloads[7], payloads[4000]]
+    for file in (tmp_path / "entries").rglob("0"):
+        os.truncate(file, 0)
+    assert reader.read_many([4000, 7]) == [payloads[4000], payloads[7]]
+    with pytest.raises(CorruptIndexError):
+        reader.read_many([7, 2000])

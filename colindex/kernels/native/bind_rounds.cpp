@@ -86,8 +86,8 @@ void def_refine(py::module_& module) {
 }  // namespace
 
 void bind_rounds(py::module_& module) {
+    def_refine<InBytes>(module);  // tried first
     def_refine<InWords>(module);
-    def_refine<InBytes>(module);
 }
 
 }  // namespace colindex

@@ -94,8 +94,8 @@ void bind_search(py::module_& module) {
     def_gather<std::uint32_t, std::uint32_t>(module);
     def_gather<std::uint16_t, std::int64_t>(module);
     def_gather<std::uint32_t, std::int64_t>(module);
+    def_refinement<InBytes>(module);  // tried first
     def_refinement<InWords>(module);
-    def_refinement<InBytes>(module);
 }
 
 }  // namespace colindex

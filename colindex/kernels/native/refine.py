@@ -1,6 +1,6 @@
 """Refinement of candidates, all rounds of it, in C++ (rounds.h); `colindex.refinement` defines it.
 
-Here shapes are checked and arrays brought into one piece, so that the C++ code may trust its pointers.
+Here shapes are checked, so that the C++ code may trust its pointers; arrays that are not in one piece are a TypeError.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def refine(
     check(k >= 1 and min(rounds) >= 0 and rounds.first >= 1 and rounds.most >= 1, "k or rounds")
     found = _native.refine(
         np.ascontiguousarray(query, np.float32),
-        np.ascontiguousarray(documents, np.int64),
-        np.ascontiguousarray(estimates, np.float32),
-        np.ascontiguousarray(starts, np.int64),
-        np.ascontiguousarray(ends, np.int64),
+        documents,
+        estimates,
+        starts,
+        ends,
         reader,
         k,
         margin,
