@@ -4,7 +4,8 @@
    fact that one was not done within the limit; ours is built anew each time, because its code is what changes.
 4. Open every index in a process of its own, on one core. Warm up: each answers all queries at each setting, the most work
    first, until its time is up, and one query at least.
-5. Repeat: each contestant in turn answers every query at every setting, after half a second of the same that is not measured.
+5. Repeat: each contestant in turn answers every query at every setting, after half a second of the same that is not measured,
+   and for half a second at least.
    Interleaving spreads whatever else the machine does over all of them. A setting whose repetition took longer than the patience
    is not repeated.
 

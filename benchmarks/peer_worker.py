@@ -6,7 +6,8 @@
 2. `build`: load the arrays, bring them into the engine's types, say that all is ready; build; answer seconds, peak memory,
    bytes on disk. (Two answers, because the time that a build is given begins when it does.)
 3. `serve`: load, open the index, answer; then one JSON object a line in, {"queries": [...], "k": 10, "settings": {...},
-   "waking": 0.5}, and one out, {"seconds": [...], "found": [[...], ...]}.
+   "waking": 0.5}, and one out, {"seconds": [...], "found": [[...], ...]}: medians of as many passes over the queries as begin
+   in the time that the core was given to wake, and of one at least.
 4. Whatever goes wrong is an answer too: {"error": "..."}.
 
 Needs NumPy and the engine alone: it runs in the peers' venv, where there is no colindex.
@@ -24,6 +25,8 @@ from collections.abc import Iterator, Mapping
 from itertools import cycle
 from pathlib import Path
 from typing import Any, TextIO
+
+import numpy as np
 
 from benchmarks.peer_engine import Arrays, Engine
 
@@ -96,13 +99,19 @@ def answer(engine: Engine, questions: list[Any], request: Mapping[str, Any]) -> 
         if time.perf_counter() >= awake:
             break
         engine.search(questions[number], request["k"], request["settings"])
-    seconds, found = [], []
-    for number in request["queries"]:
-        start = time.perf_counter()
-        result = engine.search(questions[number], request["k"], request["settings"])
-        seconds.append(time.perf_counter() - start)
-        found.append([int(document) for document in engine.documents(result)])
-    return {"seconds": seconds, "found": found}
+    passes: list[list[float]] = []
+    enough = time.perf_counter() + request["waking"]
+    while (
+        not passes or time.perf_counter() < enough
+    ):  # cheap settings several times: one pass is over before a disturbance is
+        seconds, found = [], []
+        for number in request["queries"]:
+            start = time.perf_counter()
+            result = engine.search(questions[number], request["k"], request["settings"])
+            seconds.append(time.perf_counter() - start)
+            found.append([int(document) for document in engine.documents(result)])
+        passes.append(seconds)
+    return {"seconds": np.median(passes, axis=0).tolist(), "found": found}
 
 
 def say(answers: TextIO, message: Mapping[str, Any]) -> None:
