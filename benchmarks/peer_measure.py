@@ -5,9 +5,8 @@
 4. Open every index in a process of its own, on one core. Warm up: each answers all queries at each setting, the most work
    first, until its time is up, and one query at least.
 5. Repeat: each contestant in turn answers every query at every setting, after half a second of the same that is not measured,
-   and for half a second at least.
-   Interleaving spreads whatever else the machine does over all of them. A setting whose repetition took longer than the patience
-   is not repeated.
+   and for half a second at least. Interleaving spreads whatever else the machine does over all of them. A setting whose
+   repetition took longer than the patience is not repeated.
 
 Whatever fails is a row that says why, and the others go on.
 """
@@ -36,8 +35,8 @@ __all__ = ["Plan", "build_all", "search_all"]
 
 REQUIREMENTS = Path(__file__).with_name("peers-requirements.txt")
 WARM_UP_QUERIES = 10
-WAKING = 0.5
-"""Seconds before each measurement in which the core that waited for its turn gets up to speed."""
+STEADY = 0.5
+"""Seconds before each measurement in which the core gets up to speed, and those that it takes at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +232,7 @@ def _repeat(plan: Plan, worker: Worker, one: _Measured) -> None:
     if one.reason or one.slow:
         return
     start = time.monotonic()
-    answer = _asked(plan, worker, one, range(plan.collection.queries), WAKING)
+    answer = _asked(plan, worker, one, range(plan.collection.queries), STEADY)
     if answer is not None:
         one.seconds.append(answer[0])
         one.found = answer[1]
@@ -241,11 +240,11 @@ def _repeat(plan: Plan, worker: Worker, one: _Measured) -> None:
 
 
 def _asked(
-    plan: Plan, worker: Worker, one: _Measured, queries: Sequence[int], waking: float = 0.0
+    plan: Plan, worker: Worker, one: _Measured, queries: Sequence[int], steady: float = 0.0
 ) -> tuple[list[float], list[list[int]]] | None:
     """Seconds and documents; None, and the setting's reason is set, if it failed."""
     try:
-        answer = worker.ask(queries, plan.k, one.setting, plan.answer_limit, waking)
+        answer = worker.ask(queries, plan.k, one.setting, plan.answer_limit, steady)
     except PeerError as error:
         one.reason = str(error)
         return None

@@ -102,15 +102,15 @@ class Worker:
         return answer
 
     def ask(
-        self, queries: Sequence[int], k: int, settings: Mapping[str, Any], limit: float, waking: float = 0.0
+        self, queries: Sequence[int], k: int, settings: Mapping[str, Any], limit: float, steady: float = 0.0
     ) -> dict[str, Any]:
-        """Seconds and document numbers for these queries, after as many seconds of the same that are not measured.
+        """Seconds and document numbers for these queries, measured as `peer_worker` says.
 
         Raises:
             PeerError: as `hear`.
         """
         assert self._process.stdin is not None
-        request = {"queries": list(queries), "k": k, "settings": dict(settings), "waking": waking}
+        request = {"queries": list(queries), "k": k, "settings": dict(settings), "steady": steady}
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()

@@ -6,8 +6,8 @@
 2. `build`: load the arrays, bring them into the engine's types, say that all is ready; build; answer seconds, peak memory,
    bytes on disk. (Two answers, because the time that a build is given begins when it does.)
 3. `serve`: load, open the index, answer; then one JSON object a line in, {"queries": [...], "k": 10, "settings": {...},
-   "waking": 0.5}, and one out, {"seconds": [...], "found": [[...], ...]}: medians of as many passes over the queries as begin
-   in the time that the core was given to wake, and of one at least.
+   "steady": 0.5}, and one out, {"seconds": [...], "found": [[...], ...]}. For `steady` seconds queries are answered that are not
+   measured; then all of them, again and again until as many seconds have passed: a disturbance may outlast one pass.
 4. Whatever goes wrong is an answer too: {"error": "..."}.
 
 Needs NumPy and the engine alone: it runs in the peers' venv, where there is no colindex.
@@ -93,25 +93,34 @@ def serve(engine: Engine, answers: TextIO) -> None:
 
 
 def answer(engine: Engine, questions: list[Any], request: Mapping[str, Any]) -> dict[str, Any]:
-    """One request. First the core is brought up to speed: one that slept takes a while to be as fast as one that did not."""
-    awake = time.perf_counter() + request["waking"]
-    for number in cycle(request["queries"]):
-        if time.perf_counter() >= awake:
-            break
-        engine.search(questions[number], request["k"], request["settings"])
-    passes: list[list[float]] = []
-    enough = time.perf_counter() + request["waking"]
-    while (
-        not passes or time.perf_counter() < enough
-    ):  # cheap settings several times: one pass is over before a disturbance is
-        seconds, found = [], []
-        for number in request["queries"]:
-            start = time.perf_counter()
-            result = engine.search(questions[number], request["k"], request["settings"])
-            seconds.append(time.perf_counter() - start)
-            found.append([int(document) for document in engine.documents(result)])
+    """One request: for each query the median of its passes, and what the last one found."""
+    wake(engine, questions, request)
+    passes, end = [], time.perf_counter() + request["steady"]
+    while True:
+        seconds, found = one_pass(engine, questions, request)
         passes.append(seconds)
-    return {"seconds": np.median(passes, axis=0).tolist(), "found": found}
+        if time.perf_counter() >= end:
+            return {"seconds": np.median(passes, axis=0).tolist(), "found": found}
+
+
+def wake(engine: Engine, questions: list[Any], request: Mapping[str, Any]) -> None:
+    """Answer queries that are not measured: a core that slept takes a while to be as fast as one that did not."""
+    end = time.perf_counter() + request["steady"]
+    for number in cycle(request["queries"]):
+        if time.perf_counter() >= end:
+            return
+        engine.search(questions[number], request["k"], request["settings"])
+
+
+def one_pass(engine: Engine, questions: list[Any], request: Mapping[str, Any]) -> tuple[list[float], list[list[int]]]:
+    """Seconds and documents of every query."""
+    seconds, found = [], []
+    for number in request["queries"]:
+        start = time.perf_counter()
+        result = engine.search(questions[number], request["k"], request["settings"])
+        seconds.append(time.perf_counter() - start)
+        found.append([int(document) for document in engine.documents(result)])
+    return seconds, found
 
 
 def say(answers: TextIO, message: Mapping[str, Any]) -> None:

@@ -2,8 +2,10 @@
 
     python -m benchmarks.throughput scifact.colindex ~/vectors/scifact
 
-1. *Batches*: all queries by `search_vectors_batch`, everything cached, one thread and two in turn; medians. And by one process
-   and two, each with an index of its own on one thread: two share nothing but the machine, which is what two threads may reach.
+1. *Batches*: all queries by `search_vectors_batch`, everything cached, one thread and two in turn; medians, and the share of the
+   clock in which the threads were idle: processor time tells what they waited for from what the machine took away. And by one
+   process and two, each with an index of its own on one thread: two share nothing but the machine, which is what two threads
+   may reach.
 2. *Whole searches, warm*: the same queries one by one in a cache that holds everything and was filled by reads; against the
    time that they take without fetching, as if their records had lain ready in memory.
 3. *Start*: a fresh interpreter imports colindex, opens the index and answers one query given as vectors; and `import colindex`.
@@ -18,6 +20,7 @@ import time
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import numpy as np
@@ -36,20 +39,30 @@ STARTING = 120
 """Seconds in which a process has to have started."""
 
 
-def batches(folder: Path, queries: list[NDArray[np.float32]], threads: tuple[int, ...], repeats: int) -> list[float]:
-    """Seconds for all queries with each number of threads, in turn; medians."""
-    seconds: list[list[float]] = [[] for _ in threads]
+class Pace(NamedTuple):
+    """How fast batches were answered."""
+
+    seconds: float
+    """For all queries."""
+    idle: float
+    """Share of the threads' time in which they used no processor."""
+
+
+def batches(folder: Path, queries: list[NDArray[np.float32]], threads: tuple[int, ...], repeats: int) -> list[Pace]:
+    """All queries with each number of threads, in turn; medians."""
+    paces: list[list[Pace]] = [[] for _ in threads]
     opened = [Index.open(folder, memory="4GiB", threads=number) for number in threads]
     for repeat in range(repeats + 1):  # the first fills the cache
-        for index, spent in zip(opened, seconds, strict=True):
-            start = time.perf_counter()
+        for index, number, spent in zip(opened, threads, paces, strict=True):
+            start, used = time.perf_counter(), time.process_time()
             for _ in range(TURN):
                 index.search_vectors_batch(queries, 10, params=PARAMS)
+            seconds, used = time.perf_counter() - start, time.process_time() - used
             if repeat:
-                spent.append((time.perf_counter() - start) / TURN)
+                spent.append(Pace(seconds / TURN, 1 - used / (number * seconds)))
     for index in opened:
         index.close()
-    return [float(np.median(spent)) for spent in seconds]
+    return [Pace(*np.median(spent, axis=0).tolist()) for spent in paces]
 
 
 def by_processes(folder: Path, queries: list[NDArray[np.float32]], count: int, repeats: int) -> float:
@@ -133,8 +146,11 @@ def main(folder: Path, vectors: Path, limit: int, repeats: int) -> None:
     finally:
         query.unlink()
     table = Table("what", "figure")
-    table.add_row("queries/s, one thread", f"{len(queries) / one:.0f}")
-    table.add_row("queries/s, two threads", f"{len(queries) / two:.0f}  ({one / two:.2f}x)")
+    table.add_row("queries/s, one thread", f"{len(queries) / one.seconds:.0f}  (idle {one.idle:.2f})")
+    table.add_row(
+        "queries/s, two threads",
+        f"{len(queries) / two.seconds:.0f}  ({one.seconds / two.seconds:.2f}x; idle {two.idle:.2f})",
+    )
     table.add_row("queries/s, one process", f"{alone:.0f}")
     table.add_row("queries/s, two processes", f"{both:.0f}  ({both / alone:.2f}x)")
     table.add_row("one search, everything cached", f"{whole:.2f} ms")

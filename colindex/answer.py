@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,7 @@ def answer_each(
     answers: list[list[Hit]] = [[] for _ in queries]
     waiting = iter(range(len(queries)))
 
-    def answer_some(_: int) -> None:
+    def answer_some() -> None:
         taken: deque[int] = deque()
 
         def asked() -> Iterator[NDArray[np.float32]]:
@@ -85,6 +85,10 @@ def answer_each(
             answers[taken.popleft()] = generation.hits(ranked)
 
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(answer_some, range(threads)):
-            pass  # but an error of a thread is raised
+        running = [pool.submit(answer_some) for _ in range(threads)]
+        try:
+            for thread in as_completed(running):
+                thread.result()
+        finally:
+            deque(waiting, maxlen=0)  # after an error, or Ctrl-C, the others take no more
     return answers

@@ -5,16 +5,15 @@
 3. *Judge*, by how far scores lay above their estimates so far, which of the next candidates would plausibly reach the k best: the
    next round is of these. When there are none, stop, and forget the reads that are still in flight.
 
-Two bodies with the same answers: all rounds in one native call, or a round at a time where kernels or reads are not native. The
-second defines the first (kernels/native/rounds.h): beside the records, what a round costs is Python's lock, where several threads
-search.
+Two bodies with the same answers: a round at a time, which defines it, and all rounds in one native call, where kernels and reads
+are native (kernels/native/rounds.h): threads wait for Python's lock once, not three times a round.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +48,7 @@ class Prepared:
     """The candidates."""
     ranges: RecordRanges
     """Where their records are."""
-    tally: Tally = field(default_factory=Tally)
+    tally: Tally
 
 
 def refine(codebook: SearchCodebook, store: BlockStore, prepared: Prepared, k: int, margin: float) -> Ranked:
@@ -71,7 +70,7 @@ def _in_one_call(
         raise _unknown_centroid(codebook) from error
     if refined.failure is not None:
         reader.raise_failure(*refined.failure)
-    tally.candidates += refined.refined
+    tally.candidates += refined.scored
     tally.announced += refined.announced
     tally.fetched.append(FetchCounters(*refined.counted))
     tally.charge("fetch", refined.fetching)
@@ -92,8 +91,7 @@ def _by_rounds(codebook: SearchCodebook, store: BlockStore, prepared: Prepared, 
         scores = score(codebook, prepared.query, content.reshape(-1, codebook.layout.record_bytes), records.rows)
         best = best.merged(Ranked(estimated.documents[begin:stop], scores), k)
         tally.candidates += stop - begin
-        if stop < len(estimated):
-            gaps.add(scores, estimated.scores[begin:stop])
+        gaps.add(scores, estimated.scores[begin:stop])
         begin = stop
         plausible = _plausible(best, gaps, estimated.scores[begin:], k, margin)
         stop = begin + min(plausible, ROUND)
@@ -133,13 +131,10 @@ def _plausible(best: Ranked, gaps: _Gaps, estimates: NDArray[np.float32], k: int
     """How many of the next documents, estimates falling, would plausibly reach the k best."""
     if not len(estimates):
         return 0
-    if len(best) < k or not gaps.count or not math.isfinite(margin) or not _all_finite(estimates):
-        return len(estimates)  # there is room, or nothing to judge by
+    can_judge = gaps.count and np.isfinite([margin, estimates[0], estimates[-1]]).all()
+    if len(best) < k or not can_judge:
+        return len(estimates)
     return int(np.count_nonzero(estimates >= np.float64(float(best.scores[-1]) - gaps.reach(margin))))
-
-
-def _all_finite(falling: NDArray[np.float32]) -> bool:
-    return not len(falling) or (math.isfinite(falling[0]) and math.isfinite(falling[-1]))
 
 
 def score(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from colindex.storage.blocks import BlockStore, SegmentBlocks, ShardBlocks, engi
 from colindex.storage.errors import StorageError
 from colindex.storage.places import RecordRanges
 from colindex.storage.reads import BLOCK_BYTES
+from colindex.tally import Tally
 from tests.kernels.bodies import NATIVE
 from tests.kernels.records import gaussian, offsets_of, random_records, some_table
 from tests.storage.block_worlds import SLOT, damage, fail_reads
@@ -82,7 +84,7 @@ class World:
         starts, ends = self.offsets[:-1][order], self.offsets[1:][order]
         rows = np.concatenate([np.zeros(1, np.int64), np.cumsum(ends - starts)])
         ranges = RecordRanges(starts * self.records.shape[1], ends * self.records.shape[1], rows)
-        return Prepared(self.query, Ranked(order.astype(np.int64), estimates[order]), ranges)
+        return Prepared(self.query, Ranked(order.astype(np.int64), estimates[order]), ranges, Tally())
 
 
 def make_world(folder: Path, lengths: list[int], bits: int = 2, tokens: int = 5) -> World:
@@ -174,6 +176,7 @@ def test_there_may_be_no_candidates_or_nothing_in_them(body: str, tmp_path: Path
         prepared.query,
         Ranked(prepared.estimated.documents[: len(lengths)], prepared.estimated.scores[: len(lengths)]),
         prepared.ranges.part(0, len(lengths)),
+        Tally(),
     )
     with using(body), world.store() as store:
         assert pairs(refine(world.codebook, store, part, 10, 1.0)) == [(at, -np.inf) for at in range(len(lengths))]
@@ -412,3 +415,30 @@ def test_a_forked_child_refines_on(world: World) -> None:
             os._exit(0 if found == exact(world, 10) else 1)
         assert found == exact(world, 10)
         assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+
+
+@needs_both
+def test_a_signal_is_heard_before_the_last_round(tmp_path: Path) -> None:
+    """Ctrl-C in a search of very many candidates: the native call looks up now and then."""
+    documents = 60_000
+    world = make_world(tmp_path, [5] * documents, tokens=400)
+    prepared = world.prepared(np.zeros(documents, np.float32))
+
+    class Alarm(Exception):
+        """What the handler raises."""
+
+    def ring(*_: object) -> None:
+        raise Alarm
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with world.store() as store:
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            with pytest.raises(Alarm):
+                refine(world.codebook, store, prepared, 10, float("inf"))
+            cut_short = store.counters
+            refine(world.codebook, store, prepared, 10, float("inf"))
+            assert store.counters.hits + store.counters.misses > 3 * (cut_short.hits + cut_short.misses)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

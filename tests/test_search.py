@@ -138,6 +138,21 @@ def test_a_query_that_takes_long_holds_up_no_other(folder: Path, monkeypatch: py
         assert index.search_vectors_batch(vectors, params=SearchParams(exact=False)) == expected
 
 
+def test_after_a_query_that_fails_no_more_are_begun(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Index.open(folder, encoder=WordEncoder(), threads=2) as index:
+        bad, good = np.full((1, 16), np.nan, np.float32), index.encode_query("amber")
+        begun, project = [], Generation.project
+
+        def projected(self: Generation, query: NDArray[np.float32]) -> NDArray[np.float32]:
+            begun.append(query)
+            return project(self, query)
+
+        monkeypatch.setattr(Generation, "project", projected)
+        with pytest.raises(QueryError, match="finite"):
+            index.search_vectors_batch([good, bad, *[good] * 3000], params=SearchParams(exact=False))
+        assert len(begun) < 1500
+
+
 def test_segments_do_not_change_answers(tmp_path: Path) -> None:
     answers = []
     for name, segment_tokens in (("one", 8_000_000), ("many", 700)):

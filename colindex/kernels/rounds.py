@@ -43,7 +43,7 @@ class Refined(NamedTuple):
     """The k best of those that were refined, in falling score, ties in rising order: [k or fewer]."""
     scores: NDArray[np.float32]
     """Theirs."""
-    refined: int
+    scored: int
     """Candidates that were refined."""
     announced: int
     """Reads of later rounds that were started."""
