@@ -2,8 +2,8 @@
 
 1. Refinement: ns a stored vector, `score_records` on rounds of 64 documents of 80 vectors. `random` rounds lie anywhere in
    --mib of records, and their centroids anywhere in the table; a `warm` round is scored again and again.
-   `of peak`: the multiply-adds of dims x query rows, of those of 16 bits that the core can do at the very most
-   (`benchmarks.peak`); codes of 1, 2 and 4 bits are multiplied in 8 bits, which AVX-512 does twice as fast.
+   `of peak`: the multiply-adds of dims x query rows, of those that the core can do at the very most (`benchmarks.peak`), in
+   16 bits for codes of 8, in 8 bits for smaller ones.
    `to 84`: the random time over the 84 ns of the prototype in the design (2 bits, 32 query rows).
    All times are the thread's own: what others do on the machine counts only by what they push out of the caches.
 2. Probing: ns a centroid, 32 query rows. Gathering: ns a posting, 32 query rows, 64 probes each.
@@ -39,8 +39,13 @@ class Body(NamedTuple):
 
     name: str
     kernels: Any
-    multiply_adds: float | None
-    """That a core does in a second."""
+    multiply_adds: dict[int, float | None]
+    """That a core does in a second, at 8 and at 16 bits."""
+
+    def of_peak(self, bits: int, multiply_adds: float) -> str:
+        """The share that so many a second, for codes of these bits, are of all that a core can do; empty if unknown."""
+        most = self.multiply_adds.get(16 if bits == 8 else 8)
+        return f"{multiply_adds / most:.0%}" if most else ""
 
     def use(self) -> None:
         """Make them run with their instruction set."""
@@ -56,8 +61,11 @@ def bodies() -> list[Body]:
     if chosen.BODY.startswith("native"):
         from colindex.kernels.native import _native
 
-        found = [Body(name, chosen, multiply_adds_a_second(name)) for name in reversed(_native.instruction_sets())]
-    return [*found, Body("reference", reference, None)]
+        found = [
+            Body(name, chosen, {bits: multiply_adds_a_second(name, bits) for bits in (8, 16)})
+            for name in reversed(_native.instruction_sets())
+        ]
+    return [*found, Body("reference", reference, {})]
 
 
 def nanoseconds(call: Callable[[], object], per: int, repetitions: int) -> float:
@@ -109,9 +117,9 @@ def refine(body: Body, bits: int, rows: list[int], arguments: argparse.Namespace
             lambda: score(rng.integers(0, len(rounds), at_once)), per_round * at_once, arguments.repetitions
         )
         warm = nanoseconds(lambda: score(np.zeros(at_once, np.int64)), per_round * at_once, arguments.repetitions)
-        peak = f"{DIM * count / warm * 1e9 / body.multiply_adds:7.0%}" if body.multiply_adds else f"{'':>7}"
+        peak = body.of_peak(bits, DIM * count / warm * 1e9)
         print(
-            f"{body.name:10} {bits:4} {count:5} {anywhere:8.1f} {warm:8.1f} {peak} {anywhere / PROTOTYPE:6.2f}",
+            f"{body.name:10} {bits:4} {count:5} {anywhere:8.1f} {warm:8.1f} {peak:>7} {anywhere / PROTOTYPE:6.2f}",
             flush=True,
         )
 
@@ -144,8 +152,9 @@ def main() -> None:
     arguments = parser.parse_args()
     found = bodies()
     for body in found:
-        if body.multiply_adds:
-            print(f"{body.name}: at most {body.multiply_adds / 1e9:.0f} 16-bit multiply-adds a ns")
+        for bits, most in body.multiply_adds.items():
+            if most:
+                print(f"{body.name}: at most {most / 1e9:.0f} multiply-adds of {bits} bits a ns")
     print(f"\nns a stored vector, {DIM} dims, {CENTROIDS:,} centroids, random in {arguments.mib} MiB")
     print(f"{'body':10} {'bits':>4} {'rows':>5} {'random':>8} {'warm':>8} {'of peak':>7} {'to 84':>6}")
     with threadpool_limits(1, user_api="blas"):
