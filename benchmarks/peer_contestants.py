@@ -80,10 +80,23 @@ _OURS: tuple[Setting, ...] = tuple(
     )
 )
 
+_OURS_ALL: tuple[Setting, ...] = tuple(  # for the whole of the exact top k, of vectors that lost nothing
+    {"nprobe": nprobe, "candidates": candidates, "margin": margin}
+    for nprobe, candidates, margin in (
+        (64, 512, 2.5),
+        (64, 512, 3.0),
+        (128, 1024, 4.0),
+        (128, 2048, 6.0),
+        (256, 2048, 6.0),
+        (256, 4096, 8.0),
+    )
+)
+
 CONTESTANTS: tuple[Contestant, ...] = (
     Contestant("colindex", _OURS, {"bits": 2}, ours=True),
     Contestant("colindex", _OURS, {"bits": 4}, ours=True),
     Contestant("colindex", _OURS, {"bits": 8}, ours=True),
+    Contestant("colindex", _OURS_ALL, {"bits": 32}, ours=True),
     Contestant("colindex", _OURS, {"bits": 4, "pool_factor": 2}, ours=True),
     Contestant("colindex", _OURS, {"bits": 2, "dim": 64}, ours=True),
     Contestant(

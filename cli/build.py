@@ -17,7 +17,7 @@ import click
 from colindex.cli.options import ARGUMENTS, DEFAULT_ENCODER, gathered, memory_option, quiet_option
 from colindex.cli.output import counted, note, tell_skipped
 from colindex.cli.progress import shown
-from colindex.params import BuildParams, Window, parse_build_memory
+from colindex.params import BITS, BuildParams, Window, parse_build_memory
 
 if TYPE_CHECKING:
     from colindex.build import BuildReport
@@ -62,7 +62,12 @@ class BuildOptions:
     type=click.Choice(get_args(Window)),
     help="Encode each document as a whole, or each of its sentences alone: ranks sentences better, and cuts no long document.",
 )
-@click.option("--bits", default=str(_DEFAULTS.bits), type=click.Choice(["1", "2", "4", "8"]), help="Bits a dimension.")
+@click.option(
+    "--bits",
+    default=str(_DEFAULTS.bits),
+    type=click.Choice([*map(str, BITS)]),
+    help="Bits a dimension; 32 keeps the vectors as they are.",
+)
 @click.option(
     "--pool-factor",
     default=_DEFAULTS.pool_factor,

@@ -9,7 +9,8 @@ A stored vector x is written as
 
 Decoding (`colindex.kernels`) goes back from a record to c + length · direction, in the projected space, brought back to unit
 length where the vectors had it: that takes away the error along the vector itself, which a best match feels most
-(docs/LOG.md). A token's record depends on that token alone: not on its neighbours, its batch or the number of threads.
+(docs/LOG.md). At 32 bits the code is y itself. A token's record depends on that token alone: not on its neighbours, its batch or
+the number of threads.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from colindex.cells import in_cells
 from colindex.clustering import Clustering, cluster
-from colindex.codec import TrellisCodec, codec_from_arrays, train_codec
+from colindex.codec import Codec, codec_from_arrays, train_codec
 from colindex.errors import VectorError
 from colindex.expansion import expand
 from colindex.kernels.tables import CodeTable, ProbeTable, code_table
@@ -33,6 +34,7 @@ from colindex.types import CodedBatch
 __all__ = ["Codebook", "SearchCodebook", "train_codebook"]
 
 _UNIT_TOLERANCE = 1e-2
+_CODED_BITS = 8  # beyond, vectors are kept as they are
 _CODEC_SAMPLE = 65_536  # residuals that the codec's levels are learned from: more moves them by less than 1e-3
 
 
@@ -42,7 +44,7 @@ class Codebook:
 
     projection: Projection
     clustering: Clustering
-    codec: TrellisCodec
+    codec: Codec
     layout: RecordLayout
     unit: bool
     """Whether the vectors have unit length; decoded ones are then brought back to it."""
@@ -199,12 +201,13 @@ def train_codebook(
     codec = train_codec(residuals, bits, seed=seed, threads=threads)
     layout = RecordLayout(dim=sample.shape[1], bits=bits, n_centroids=len(clustering.centroids))
     energy = float(np.square(residuals).mean() / max(float(np.square(picked).mean()), np.finfo(np.float32).tiny))
-    return Codebook(projection, clustering, codec, layout, _all_unit(picked), energy)
+    unit = bits <= _CODED_BITS and _all_unit(picked)
+    return Codebook(projection, clustering, codec, layout, unit, energy)
 
 
 def _stored(
     arrays: Mapping[str, NDArray[np.generic]], attributes: Mapping[str, object]
-) -> tuple[Projection, TrellisCodec, RecordLayout]:
+) -> tuple[Projection, Codec, RecordLayout]:
     """What coding and searching both take from the stored arrays."""
     projection = Projection(np.asarray(arrays["projection"], np.float32), bool(attributes["renormalize"]))
     bits, dim = int(str(attributes["bits"])), int(projection.matrix.shape[1])

@@ -7,6 +7,9 @@
 3. *Keep the length*: the factor, a float16, that gives the decoded residual the length of the residual. (The factor of
    least error, <r, c> / <c, c>, shortens residuals, the worse coded the more, and ranks worse: docs/LOG.md.)
 
+At 32 bits nothing is coded: `PlainCodec` keeps the vectors themselves, and scores are exact. For 14 times the bytes of 2 bits, it
+tells what codes lose from what candidates lose.
+
 Decoding is `length * direction`. (Where vectors had unit length, centroid and residual together are brought back to it, not
 here but in `colindex.kernels`.)
 
@@ -19,7 +22,7 @@ Random rotation before, and a length of its own for each vector, follow RaBitQ (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -32,11 +35,13 @@ from colindex.errors import ParameterError, VectorError
 from colindex.kernels import chosen as kernels
 from colindex.kernels.reference import decode_trellis, trellis_states
 from colindex.kernels.reference.residuals import scaled_rows
+from colindex.params import BITS
 from colindex.threads import one_blas_thread
 
-__all__ = ["Codec", "TrellisCodec", "codec_from_arrays", "train_codec"]
+__all__ = ["Codec", "PlainCodec", "TrellisCodec", "codec_from_arrays", "train_codec"]
 
 _NAME = "trellis"
+_PLAIN, _PLAIN_BITS = "plain", 32
 _STATES = 256
 _CHUNK = 4096  # residuals a thread takes at a time: bounds temporaries
 _MAX_LENGTH = float(np.finfo(np.float16).max)
@@ -62,7 +67,7 @@ class Codec(Protocol):
 
     @property
     def bits(self) -> int:
-        """Bits a dimension: 1, 2, 4 or 8."""
+        """Bits a dimension: 1, 2, 4, 8 or 32."""
 
     @property
     def dim(self) -> int:
@@ -72,13 +77,27 @@ class Codec(Protocol):
     def code_bytes(self) -> int:
         """Bytes of a code."""
 
+    @property
+    def levels(self) -> NDArray[np.float32]:
+        """The value of each state of a code, float32 [256]; none at 32 bits."""
+
     def encode(
         self, residuals: NDArray[np.float32], *, threads: int = 1
     ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
         """Codes, uint8 [n, code_bytes], and lengths, float16 [n], of residuals, float32 [n, dim]."""
 
+    def encode_around(
+        self,
+        vectors: NDArray[np.float32],
+        centroids: NDArray[np.float32],
+        assigned: NDArray[np.uint32],
+        *,
+        threads: int = 1,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+        """As `encode`, of what a record keeps of vectors, float32 [n, dim], beside their centroids."""
+
     def decode(self, codes: NDArray[np.uint8], lengths: NDArray[np.float16]) -> NDArray[np.float32]:
-        """The residuals that codes and lengths stand for, float32 [n, dim]."""
+        """What codes and lengths stand for, float32 [n, dim]."""
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """What a codebook stores."""
@@ -185,23 +204,83 @@ class TrellisCodec:
         return codes, stored
 
 
-def train_codec(residuals: NDArray[np.float32], bits: int, *, seed: int, threads: int) -> TrellisCodec:
+@dataclass(frozen=True, slots=True)
+class PlainCodec:
+    """No code: the vectors themselves, whatever their centroids."""
+
+    dim: int
+    """Values in a vector."""
+
+    @property
+    def name(self) -> str:
+        """Kind of codec."""
+        return _PLAIN
+
+    @property
+    def bits(self) -> int:
+        """Bits a dimension."""
+        return _PLAIN_BITS
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of a code."""
+        return 4 * self.dim
+
+    @property
+    def levels(self) -> NDArray[np.float32]:
+        """None: float32 [0]."""
+        return np.empty(0, np.float32)
+
+    def encode(
+        self, residuals: NDArray[np.float32], *, threads: int = 1
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+        """The bytes of vectors, float32 [n, dim], little-endian; every length is 1.
+
+        Raises:
+            VectorError: they have another dim.
+        """
+        rows = _checked_residuals(residuals, self.dim)
+        return rows.astype("<f4", copy=False).view(np.uint8), np.ones(len(rows), np.float16)
+
+    def encode_around(
+        self,
+        vectors: NDArray[np.float32],
+        centroids: NDArray[np.float32],
+        assigned: NDArray[np.uint32],
+        *,
+        threads: int = 1,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+        """As `encode`: all of the vectors, float32 [n, dim], whatever their centroids."""
+        return self.encode(vectors)
+
+    def decode(self, codes: NDArray[np.uint8], lengths: NDArray[np.float16]) -> NDArray[np.float32]:
+        """The vectors, float32 [n, dim]."""
+        return np.ascontiguousarray(codes).view("<f4").astype(np.float32)
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """What a codebook stores: nothing."""
+        return {}
+
+
+def train_codec(residuals: NDArray[np.float32], bits: int, *, seed: int, threads: int) -> Codec:
     """Learn the levels of a codec from a sample of residuals.
 
     Args:
         residuals: float32 [n, dim], n >= 1, finite, in the rotated space.
-        bits: bits a dimension, 1, 2, 4 or 8.
+        bits: bits a dimension, 1, 2, 4, 8 or 32.
         seed: seed of the choice among the residuals.
         threads: chunks coded at a time.
 
     Raises:
-        ParameterError: bits is none of 1, 2, 4, 8.
+        ParameterError: bits is none of these.
         VectorError: there is no residual.
     """
-    _check_bits(bits)
+    _check_bits(bits, BITS)
     if residuals.ndim != 2 or not residuals.size:
         raise VectorError(f"codec sample: expected float32 [n, dim] with n >= 1, got shape {residuals.shape}.")
     dim = int(residuals.shape[1])
+    if bits == _PLAIN_BITS:
+        return PlainCodec(dim)
     chosen = np.random.default_rng(seed).permutation(len(residuals))[: max(_TRAINING_VALUES // dim, 1)]
     scaled, rms = scaled_rows(_checked_residuals(residuals, dim)[np.sort(chosen)])
     scaled = scaled[rms > 0]
@@ -211,22 +290,27 @@ def train_codec(residuals: NDArray[np.float32], bits: int, *, seed: int, threads
     return TrellisCodec(bits, dim, levels)
 
 
-def codec_from_arrays(name: str, bits: int, dim: int, arrays: Mapping[str, NDArray[np.generic]]) -> TrellisCodec:
+def codec_from_arrays(name: str, bits: int, dim: int, arrays: Mapping[str, NDArray[np.generic]]) -> Codec:
     """The codec of which a codebook stored `arrays()`.
 
     Raises:
         ParameterError: there is no such codec, or its arrays are not those of the codec.
     """
+    if (name, bits) == (_PLAIN, _PLAIN_BITS):
+        return PlainCodec(dim)
     if name != _NAME:
-        raise ParameterError(f"codec: expected {_NAME!r}, got {name!r}; the index was written by another version.")
+        raise ParameterError(
+            f"codec: expected {_NAME!r}, or {_PLAIN!r} at {_PLAIN_BITS} bits, got {name!r} at {bits}; the index was written by "
+            "another version."
+        )
     if "levels" not in arrays:
         raise ParameterError(f"codec {name!r}: expected an array 'levels', got {sorted(arrays)}.")
     return TrellisCodec(bits, dim, np.ascontiguousarray(arrays["levels"], np.float32))
 
 
-def _check_bits(bits: int) -> None:
-    if bits not in _RANK_MAPS:
-        raise ParameterError(f"bits: expected one of {', '.join(map(str, _RANK_MAPS))}, got {bits!r}.")
+def _check_bits(bits: int, known: Collection[int] = _RANK_MAPS.keys()) -> None:
+    if bits not in known:
+        raise ParameterError(f"bits: expected one of {', '.join(map(str, known))}, got {bits!r}.")
 
 
 def _checked_residuals(residuals: NDArray[np.float32], dim: int) -> NDArray[np.float32]:

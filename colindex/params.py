@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from colindex.errors import ColindexError, MemoryBudgetError, ParameterError, QueryError
 
 __all__ = [
+    "BITS",
     "MINIMUM_BUILD_MEMORY",
     "BuildParams",
     "SearchParams",
@@ -31,6 +32,8 @@ Window = Literal["document", "sentence"]
 Unit = Literal["document", "sentence"]
 """What documents are ranked by: all of each, or its best sentence (`colindex.passages`)."""
 
+BITS = (1, 2, 4, 8, 32)
+"""What a dimension of a stored vector may take."""
 MINIMUM_BUILD_MEMORY = 640 << 20
 """Bytes. A quarter of a build's memory is for coding, and one chunk takes 160 MiB while it is coded (`colindex.segmenting`)."""
 
@@ -78,7 +81,7 @@ class BuildParams:
     """How an index is built. Everything here that changes answers is kept in the index's manifest."""
 
     bits: int = 2
-    """Bits a dimension of the residual codes: 1, 2, 4 or 8."""
+    """Bits a dimension of the residual codes: 1, 2, 4 or 8; 32 keeps the vectors as they are, for exact scores."""
     dim: int | None = None
     """Learn a PCA to this many dimensions first; None keeps the vectors' own."""
     pool_factor: int = 1
@@ -109,7 +112,7 @@ class BuildParams:
         return cls(**known)
 
     def __post_init__(self) -> None:
-        one_of("bits", self.bits, (1, 2, 4, 8))
+        one_of("bits", self.bits, BITS)
         _within("pool_factor", self.pool_factor, 1, 8)
         _within("protected_tokens", self.protected_tokens, 0, 1024)
         _within("segment_tokens", self.segment_tokens, 1, 2**31)

@@ -5,6 +5,8 @@ A record is everything that refinement needs to know about one vector, side by s
     centroid id   uint16 where there are at most 65,536 centroids, else uint32
     length        float16, the factor of the direction
     code          ceil(dim * bits / 8) bytes, the direction (`colindex.kernels.reference.codes`)
+
+At 32 bits the code is the vector itself, in float32, and the length 1.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colindex.errors import ParameterError, VectorError
+from colindex.params import BITS
 
 __all__ = ["RecordLayout"]
 
@@ -34,13 +37,15 @@ class RecordLayout:
     dim: int
     """Values in a stored vector."""
     bits: int
-    """Bits a dimension of the code: 1, 2, 4 or 8."""
+    """Bits a dimension of the code: one of `BITS`."""
     n_centroids: int
     """Centroids that ids count up to."""
 
     def __post_init__(self) -> None:
-        if self.bits not in (1, 2, 4, 8):
-            raise ParameterError(f"record layout: bits: expected 1, 2, 4 or 8, got {self.bits!r}.")
+        if self.bits not in BITS:
+            raise ParameterError(
+                f"record layout: bits: expected one of {', '.join(map(str, BITS))}, got {self.bits!r}."
+            )
         if self.dim < 1:
             raise ParameterError(f"record layout: dim: expected at least 1, got {self.dim!r}.")
         if not 1 <= self.n_centroids <= _MAX_CENTROIDS:

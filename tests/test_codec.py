@@ -140,7 +140,7 @@ def test_a_decoded_residual_has_the_length_of_the_residual(
 
 @pytest.mark.parametrize("bits", [0, 3, 16, -1])
 def test_an_odd_number_of_bits_is_refused(bits: int) -> None:
-    with pytest.raises(ParameterError, match="expected one of 1, 2, 4, 8"):
+    with pytest.raises(ParameterError, match="expected one of 1, 2, 4, 8, 32"):
         train_codec(gaussian(3), bits, seed=0, threads=1)
 
 
@@ -155,7 +155,7 @@ def test_a_sample_of_nothing_is_refused() -> None:
 
 
 def test_arrays_of_another_codec_are_refused(codecs: dict[int, Codec]) -> None:
-    with pytest.raises(ParameterError, match="expected 'trellis', got 'pq'"):
+    with pytest.raises(ParameterError, match="expected 'trellis', or 'plain' at 32 bits, got 'pq' at 2"):
         codec_from_arrays("pq", 2, 64, codecs[2].arrays())
     with pytest.raises(ParameterError, match="expected an array 'levels'"):
         codec_from_arrays("trellis", 2, 64, {})
@@ -163,9 +163,36 @@ def test_arrays_of_another_codec_are_refused(codecs: dict[int, Codec]) -> None:
         codec_from_arrays("trellis", 2, 64, {"levels": np.zeros(16, np.float32)})
 
 
+class TestPlainCodec:
+    """32 bits: nothing is coded."""
+
+    def test_vectors_come_back_to_the_bit_whatever_their_centroids(self) -> None:
+        codec, vectors = train_codec(gaussian(3), 32, seed=0, threads=1), gaussian(70)
+        vectors[0] = 0
+        centroids, assigned = gaussian(5, seed=1), np.arange(70, dtype=np.uint32) % 5
+        codes, lengths = codec.encode_around(vectors, centroids, assigned, threads=2)
+        assert codes.shape == (70, codec.code_bytes) == (70, 256)
+        assert (lengths == 1).all()
+        assert codec.decode(codes, lengths).tobytes() == vectors.tobytes()
+        assert codec.encode(np.asfortranarray(vectors))[0].tobytes() == codes.tobytes()
+
+    def test_it_is_made_again_from_its_name(self) -> None:
+        codec = train_codec(gaussian(3), 32, seed=0, threads=1)
+        assert codec_from_arrays(codec.name, codec.bits, codec.dim, codec.arrays()) == codec
+        assert not len(codec.levels)
+        for name, bits in (("plain", 8), ("trellis", 32)):
+            with pytest.raises(ParameterError):
+                codec_from_arrays(name, bits, 64, {"levels": np.zeros(256, np.float32)})
+
+    def test_vectors_of_another_dim_are_refused(self) -> None:
+        with pytest.raises(VectorError, match=r"expected shape \[n, 64\], got \(3, 32\)"):
+            train_codec(gaussian(3), 32, seed=0, threads=1).encode(gaussian(3, 32))
+
+
 class TestRecordLayout:
     @pytest.mark.parametrize(
-        ("n_centroids", "bits", "expected"), [(1, 2, 36), (65_536, 2, 36), (65_537, 2, 38), (70_000, 4, 70), (9, 1, 20)]
+        ("n_centroids", "bits", "expected"),
+        [(1, 2, 36), (65_536, 2, 36), (65_537, 2, 38), (70_000, 4, 70), (9, 1, 20), (9, 32, 516)],
     )
     def test_bytes_of_a_record_at_128_dimensions(self, n_centroids: int, bits: int, expected: int) -> None:
         assert RecordLayout(dim=128, bits=bits, n_centroids=n_centroids).record_bytes == expected

@@ -44,6 +44,7 @@ WORLDS = {
     "projected texts": BuildParams(bits=2, dim=8),
     "vectors": BuildParams(bits=4, segment_tokens=150),
     "pooled vectors": BuildParams(bits=2, pool_factor=3),
+    "vectors kept as they are": BuildParams(bits=32, segment_tokens=150),
 }
 
 

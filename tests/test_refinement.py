@@ -185,7 +185,7 @@ def test_there_may_be_no_candidates_or_nothing_in_them(body: str, tmp_path: Path
 @needs_both
 @given(
     documents=st.sampled_from([1, 47, 48, 49, 112, 113, 300]),
-    bits=st.sampled_from([1, 2, 4, 8]),
+    bits=st.sampled_from([1, 2, 4, 8, 32]),
     tokens=st.sampled_from([0, 1, 17]),
     k=st.sampled_from([1, 10, 60, 400]),
     margin=st.sampled_from([0.0, 0.5, 2.0, float("inf")]),

@@ -20,7 +20,7 @@ from colindex.kernels.reference import (
 )
 from colindex.kernels.rounds import Refined
 
-INTERFACE = 5
+INTERFACE = 6
 """Of the native body: one that was built from older sources would take these arrays for something else."""
 
 

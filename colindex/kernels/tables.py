@@ -9,6 +9,7 @@ A centroid is kept twice, once for each use, in less room than float32 takes onc
   2 bits lose ten times what that loses, codes of 4 bits three times.
 - For decoding codes of 8 bits, in 16 bits, in one step for all: the longest centroid is 8,191 steps long, so that a vector four
   times as long fits 16 bits, and its dot product with a query of 16 bits fits 32. An error of some 1e-4.
+- Records of 32 bits hold the vectors: nothing is decoded, and centroids stand here only to be counted.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ _MIDDLE = 128
 _LONGEST = 8191
 _LINE = 64  # bytes
 _FEW_BITS = 4  # a dimension
+_BYTE_BITS = 8
 _ROWS = 256 * BLOCK  # whole pairs of blocks
 _SMALLEST = float(np.finfo(np.float32).tiny)  # of steps: C++ takes them as float32, and divides by them
 
@@ -89,14 +91,15 @@ class CellTable(NamedTuple):
 class CodeTable(NamedTuple):
     """What turns records into vectors."""
 
-    centroids: NDArray[np.int8] | NDArray[np.int16]
-    """[K, dim]: whole steps. Int8 means that searching decodes and multiplies in 8 bits."""
+    centroids: NDArray[np.int8] | NDArray[np.int16] | NDArray[np.float32]
+    """[K, dim]: whole steps. Int8 means that searching decodes and multiplies in 8 bits, int16 in 16; float32, at 32 bits a
+    dimension, that records hold the vectors."""
     steps: NDArray[np.float32]
     """float32 [K]: the step of each centroid; of int16 ones the same."""
     levels: NDArray[np.float32]
-    """float32 [256]: the value of each state of a code."""
+    """float32 [256]: the value of each state of a code; [0] at 32 bits."""
     bits: int
-    """Bits a dimension: 1, 2, 4 or 8."""
+    """Bits a dimension: 1, 2, 4, 8 or 32."""
     centroid_bytes: int
     """Bytes of a centroid's number in a record: 2 or 4."""
     unit: bool
@@ -141,9 +144,20 @@ def in_blocks(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def code_table(
     centroids: NDArray[np.floating], levels: NDArray[np.float32], *, bits: int, centroid_bytes: int, unit: bool
 ) -> CodeTable:
-    """Centroids, float16 or float32 [K, dim], and levels, float32 [256], for decoding."""
-    wholes, steps = (_bytes if bits <= _FEW_BITS else _words)(centroids)
+    """Centroids, float16 or float32 [K, dim], and levels, float32 [256], for decoding; no levels at 32 bits."""
+    wholes, steps = _whole_steps(centroids, bits)
     return CodeTable(wholes, steps, np.ascontiguousarray(levels, np.float32), bits, centroid_bytes, unit)
+
+
+def _whole_steps(
+    centroids: NDArray[np.floating], bits: int
+) -> tuple[NDArray[np.int8] | NDArray[np.int16] | NDArray[np.float32], NDArray[np.float32]]:
+    """Centroids in what codes of these bits are decoded in, and the step of each."""
+    if bits <= _FEW_BITS:
+        return _bytes(centroids)
+    if bits <= _BYTE_BITS:
+        return _words(centroids)
+    return centroids.astype(np.float32), np.ones(len(centroids), np.float32)
 
 
 def _bytes(centroids: NDArray[np.floating]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

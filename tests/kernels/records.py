@@ -38,9 +38,10 @@ def unit_rows(rows: int, dim: int, seed: int = 99) -> NDArray[np.float32]:
 def some_table(
     dim: int, bits: int, *, centroids: int = 70, centroid_bytes: int = 2, unit: bool = False, scale: float = 1.0
 ) -> CodeTable:
-    """Gaussian centroids of about length `scale`, and levels as a codec learns them."""
+    """Gaussian centroids of about length `scale`, and levels as a codec learns them: none at 32 bits, nor unit length."""
     rows = gaussian(centroids, dim, seed=dim) * np.float32(scale / dim**0.5)
-    return code_table(rows, gaussian(1, 256, seed=bits)[0], bits=bits, centroid_bytes=centroid_bytes, unit=unit)
+    levels = gaussian(1, 256 if bits <= 8 else 0, seed=bits)[0]
+    return code_table(rows, levels, bits=bits, centroid_bytes=centroid_bytes, unit=unit and bits <= 8)
 
 
 def pack(table: CodeTable, ids: NDArray[Any], lengths: NDArray[Any], codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -56,7 +57,11 @@ def random_records(table: CodeTable, count: int, *, residual: float = 0.5, seed:
     dim = table.centroids.shape[1]
     codes = rng.integers(0, 256, (count, -(-dim * table.bits // 8)), dtype=np.uint8)
     lengths = np.clip(rng.random(count) * residual / dim**0.5, 0, _LONGEST_LENGTH)
-    return pack(table, rng.integers(0, len(table.centroids), count), lengths, codes)
+    ids = rng.integers(0, len(table.centroids), count)
+    if table.bits == 32:
+        vectors = table.centroids[ids] + lengths[:, None] * gaussian(count, dim, seed)
+        return pack(table, ids, np.ones(count), vectors.astype("<f4").view(np.uint8))
+    return pack(table, ids, lengths, codes)
 
 
 def offsets_of(lengths: list[int]) -> NDArray[np.int64]:
@@ -76,6 +81,9 @@ def by_definition(records: NDArray[np.uint8], table: CodeTable) -> NDArray[np.fl
     for row, record in enumerate(records):
         centroid = int.from_bytes(record[:after_id].tobytes(), "little")
         length = float(record[after_id : after_id + 2].view("<f2")[0])
+        if table.bits == 32:
+            vectors[row] = record[after_id + 2 :].view("<f4")
+            continue
         direction = table.levels[states(record[after_id + 2 :], table.bits, dim)].astype(np.float64)
         vectors[row] = table.centroids[centroid] * table.steps[centroid].astype(np.float64) + length * direction
         if table.unit and vectors[row].any():
@@ -101,6 +109,8 @@ def margins(
     root, in_bytes = table.centroids.shape[1] ** 0.5, table.centroids.dtype == np.int8
     raw = by_definition(records, table._replace(unit=False))
     sizes = np.linalg.norm(raw, axis=1)
+    if table.bits == 32:
+        return _float_margins(query, sizes, offsets)
     errors = _byte_errors(records, table) if in_bytes else _word_errors(records, sizes, table)
     if table.unit:
         errors = np.minimum(2 * errors / np.where(sizes > 0, sizes, np.inf), 2)
@@ -108,6 +118,16 @@ def margins(
     asked = np.linalg.norm(query.astype(np.float64), axis=1)
     steps = np.abs(query).max(axis=1, initial=0) / 127 if in_bytes else asked / 32767
     costs = asked.sum() * root * errors + 0.6 * steps.sum() * root * (sizes + root * errors)
+    return np.array([costs[a:b].max(initial=0) for a, b in pairwise(offsets)])
+
+
+def _float_margins(
+    query: NDArray[np.float32], sizes: NDArray[np.float64], offsets: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Of sums in float32: a rounding for each product and each addition (Higham, 2002, section 3.1), and of what is smallest."""
+    tokens, dim = query.shape
+    asked = np.linalg.norm(query.astype(np.float64), axis=1).sum()
+    costs = 2 * dim * 2**-24 * asked * sizes + 2 * tokens * dim * 2**-149
     return np.array([costs[a:b].max(initial=0) for a, b in pairwise(offsets)])
 
 

@@ -1,4 +1,4 @@
-"""Scores from records: what they are, how far 8 and 16 bits may take them, and that no document's score knows its neighbours."""
+"""Scores from records: what they are, how far rounding may take them, and that no document's score knows its neighbours."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ from tests.kernels.records import (
 )
 
 WIDTHS = (1, 2, 4, 8)
+ALL_WIDTHS = (*WIDTHS, 32)
 TOKENS = (0, 1, 7, 8, 9, 16, 17, 31, 33, 100)
 DIMS = (8, 9, 12, 13, 16, 24, 31, 32, 33, 63, 64, 65, 96, 127, 128, 136)
 
 
 @st.composite
 def tables(draw: st.DrawFn) -> CodeTable:
-    dim, bits = draw(st.sampled_from(DIMS)), draw(st.sampled_from(WIDTHS))
+    dim, bits = draw(st.sampled_from(DIMS)), draw(st.sampled_from(ALL_WIDTHS))
     centroid_bytes, unit = draw(st.sampled_from([2, 4])), draw(st.booleans())
     scale = 1.0 if unit else draw(st.sampled_from([1e-20, 1e-3, 1.0, 100.0, 1e18]))
     return some_table(dim, bits, centroid_bytes=centroid_bytes, unit=unit, scale=scale)
@@ -64,12 +65,12 @@ def test_scores_are_the_exact_ones_but_for_rounding(
     assert (np.abs(scores[present] - expected[present]) <= allowed).all()
 
 
-A_TOKEN = {np.dtype(np.int8): 1.5e-3, np.dtype(np.int16): 3e-4}
+A_TOKEN = {np.dtype(np.int8): 1.5e-3, np.dtype(np.int16): 3e-4, np.dtype(np.float32): 1e-6}
 """What rounding may cost a query token, for vectors as encoders give them: the bounds of the docstrings."""
 
 
 @each_native
-@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("bits", ALL_WIDTHS)
 @pytest.mark.parametrize("dim", [64, 128, 384, 768, 1024])
 def test_rounding_costs_little(body: Body, bits: int, dim: int) -> None:
     table = some_table(dim, bits, centroids=500, unit=True)
@@ -116,7 +117,7 @@ def test_a_score_has_the_same_bits_whichever_documents_stand_beside_it(
 
 
 @each_body
-@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("bits", ALL_WIDTHS)
 def test_a_score_has_the_same_bits_wherever_its_records_lie(body: Body, bits: int) -> None:
     table = some_table(100, bits)
     records, offsets, query = random_records(table, 50), offsets_of([20, 3, 27]), gaussian(20, 100)
@@ -139,14 +140,15 @@ def test_rows_of_a_wider_array_score_as_their_own(body: Body) -> None:
 
 
 @each_body
+@pytest.mark.parametrize("bits", [2, 8, 32])
 @pytest.mark.parametrize("centroid_bytes", [2, 4])
 @pytest.mark.parametrize("place", [0, 7, 8, 20])
-def test_a_record_of_no_centroid_is_an_error(body: Body, centroid_bytes: int, place: int) -> None:
-    table = some_table(32, 2, centroids=70, centroid_bytes=centroid_bytes)
+def test_a_record_of_no_centroid_is_an_error(body: Body, bits: int, centroid_bytes: int, place: int) -> None:
+    table = some_table(32, bits, centroids=70, centroid_bytes=centroid_bytes)
     for wrong in (70, 2 ** (8 * centroid_bytes) - 1):
         ids = np.arange(21) % 70
         ids[place] = wrong
-        records = pack(table, ids, np.ones(21), np.zeros((21, 8), np.uint8))
+        records = pack(table, ids, np.ones(21), np.zeros((21, 4 * bits), np.uint8))
         with pytest.raises(IndexError):
             body.score_records(gaussian(4, 32), records, offsets_of([10, 11]), table)
 
@@ -315,7 +317,7 @@ class Edged:
 
 
 @each_native
-@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("bits", ALL_WIDTHS)
 @pytest.mark.parametrize("dim", [8, 9, 31, 33, 64, 100, 128])
 def test_nothing_behind_the_arrays_is_read(body: Body, bits: int, dim: int) -> None:
     table = some_table(dim, bits, centroids=5)
@@ -341,6 +343,9 @@ def test_what_does_not_fit_is_refused_before_it_is_read(body: Body) -> None:
         (query, records, np.array([0, 400, 9]), table),
         (query, records, offsets, table._replace(bits=3)),
         (query, records, offsets, table._replace(bits=4)),
+        (query, records, offsets, table._replace(bits=32)),
+        (query, records, offsets, table._replace(bits=32, levels=table.levels[:0])),
+        (query, records, offsets, table._replace(centroids=table.centroids.astype(np.float32))),
         (query, records, offsets, table._replace(centroid_bytes=4)),
         (query, records, offsets, table._replace(centroid_bytes=3)),
         (query, records, offsets, table._replace(levels=table.levels[:255])),

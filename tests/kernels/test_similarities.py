@@ -13,7 +13,7 @@ from tests.kernels.records import by_definition, gaussian, margins, offsets_of, 
 
 @each_body
 @given(
-    bits=st.sampled_from([1, 2, 4, 8]),
+    bits=st.sampled_from([1, 2, 4, 8, 32]),
     dim=st.sampled_from([8, 13, 33, 64, 128]),
     tokens=st.sampled_from([0, 1, 9, 33]),
     records=st.sampled_from([0, 1, 7, 31, 33, 70]),
@@ -35,7 +35,7 @@ def test_each_is_the_dot_product_of_the_decoded_vectors(
 
 
 @each_body
-@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 32])
 @pytest.mark.parametrize("unit", [False, True])
 def test_row_maxima_add_up_to_the_score(body: Body, bits: int, unit: bool) -> None:
     table = some_table(128, bits, unit=unit, centroids=300)

@@ -88,6 +88,7 @@ void def_refine(py::module_& module) {
 void bind_rounds(py::module_& module) {
     def_refine<InBytes>(module);  // tried first
     def_refine<InWords>(module);
+    def_refine<AsHeld>(module);
 }
 
 }  // namespace colindex

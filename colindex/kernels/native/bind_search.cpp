@@ -96,6 +96,7 @@ void bind_search(py::module_& module) {
     def_gather<std::uint32_t, std::int64_t>(module);
     def_refinement<InBytes>(module);  // tried first
     def_refinement<InWords>(module);
+    def_refinement<AsHeld>(module);
 }
 
 }  // namespace colindex

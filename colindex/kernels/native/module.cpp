@@ -8,7 +8,7 @@
 
 PYBIND11_MODULE(_native, module) {
     module.doc() = "The kernels in C++; see colindex.kernels.";
-    module.attr("INTERFACE") = 5;  // as in kernels/chosen.py; one more whenever arguments or their layout change
+    module.attr("INTERFACE") = 6;  // as in kernels/chosen.py; one more whenever arguments or their layout change
     module.def("instruction_sets", &colindex::instruction_sets, "The sets that this machine has, the best one last.");
     module.def("instruction_set", &colindex::instruction_set_name, "The one in use.");
     module.def("use_instruction_set", &colindex::use_instruction_set, "Use a lesser one: for tests and benchmarks.");

@@ -5,7 +5,8 @@ Here shapes are checked and arrays brought into one piece, so that the C++ code 
 Answers differ from the reference's by rounding only. Probing takes query tokens in 8 bits: an error of some 6e-4 of the
 lengths' product at 128 dims, and hardly ever 3e-3. Refinement takes queries and the vectors of codes of 1, 2 and 4 bits in
 8 bits as well: some 1e-3 for each token, where the codes themselves are off by 1e-2 (2 bits) or 4e-3 (4 bits); and those of
-8 bits in 16: some 5e-5, and hardly ever 2e-4. Answers are the same for every instruction set, batch and thread.
+8 bits in 16: some 5e-5, and hardly ever 2e-4. Records that hold their vectors are multiplied in float32. Answers are the same
+for every instruction set, batch and thread.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ __all__ = ["check", "check_codes", "gather", "nearest_cells", "score_records", "
 _POSTINGS = (np.uint16, np.uint32)
 _PLACES = (np.uint32, np.int64)
 _MOST_DIMS = 1024
-_WIDTHS = (1, 2, 4, 8)
+_STATES = {1: 256, 2: 256, 4: 256, 8: 256, 32: 0}  # of codes, by bits a dimension
+_HELD_BITS = 32
 
 
 def top_centroids(
@@ -101,8 +103,9 @@ def similarities(query: NDArray[np.float32], records: NDArray[np.uint8], table: 
 def check_codes(query: NDArray[np.float32], table: CodeTable) -> tuple[Any, ...]:
     """The parts of a table, if they fit each other and a query."""
     count, dim = table.centroids.shape
-    fits = dim <= _MOST_DIMS and table.bits in _WIDTHS and table.centroid_bytes in (2, 4) and len(table.levels) == 256
-    check(fits and len(table.steps) == count >= 1, "table")
+    fits = dim <= _MOST_DIMS and table.centroid_bytes in (2, 4) and _STATES.get(table.bits) == len(table.levels)
+    held = table.centroids.dtype == np.float32
+    check(fits and held == (table.bits == _HELD_BITS) and len(table.steps) == count >= 1, "table")
     check(query.ndim == 2 and query.shape[1] == dim, "query")
     return (table.centroids, table.steps, table.levels, table.bits, table.centroid_bytes, table.unit)
 

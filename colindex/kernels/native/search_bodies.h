@@ -4,3 +4,4 @@
 #include "probe.h"
 #include "refine.h"
 #include "refine_bytes.h"
+#include "refine_floats.h"

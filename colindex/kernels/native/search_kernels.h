@@ -7,6 +7,8 @@
 // Vectors of codes of 8 bits are decoded to 16 bits. A query token is brought to length 1 and scaled by 32,767. Centroids are
 // stored as whole numbers, the longest of them 8,191 steps long; a stored vector is at most 32,767 steps long. By Cauchy and
 // Schwarz every sum fits. The error of a product is some 1e-4.
+//
+// Records of 32 bits a dimension hold the vectors, and are multiplied in float32 with query tokens of length 1: no sum is too large.
 #pragma once
 
 #include <cstddef>
@@ -47,6 +49,14 @@ struct ByteQuery {
     int width;  // dim rounded up to a multiple of 4
 };
 
+// A query in float32.
+struct FloatQuery {
+    const float* values;   // [blocks][dim][16]: tokens brought to length 1; zeros past the last one
+    const float* lengths;  // [tokens]
+    int tokens;
+    int blocks;  // of 16 tokens
+};
+
 // Centroids, or the centres of cells, for probing.
 struct ByteCentroids {
     const std::uint8_t* values;  // [blocks of 16, in pairs][width / 4][16][4], 128 too large; 128 past dim and the last centroid
@@ -62,9 +72,9 @@ struct ByteCentroids {
 // How records are laid out, and what their codes mean.
 struct Records {
     std::size_t n_centroids;
-    const float* levels;  // [256]
+    const float* levels;  // [256]; none at 32 bits
     int dim;
-    int bits;            // a dimension: 1, 2, 4 or 8
+    int bits;            // a dimension: 1, 2, 4, 8 or 32
     int centroid_bytes;  // 2 or 4
     int code_bytes;
     int record_bytes;
@@ -82,6 +92,9 @@ struct ByteCodes : Records {
     const std::int8_t* centroids;  // [K, dim], whole multiples of the centroid's step, -127 to 127
     const float* steps;            // [K]
 };
+
+// Records that hold the vectors themselves, behind the number of a centroid and two bytes more.
+struct HeldVectors : Records {};
 
 // Where the scores of a query token's next block go, and the block's number.
 struct NextBlock {
@@ -101,6 +114,11 @@ struct SearchKernels {
     bool (*score_byte_records)(const ByteQuery&, const ByteCodes&, const std::uint8_t* records, const std::int64_t* offsets,
                                std::size_t documents, std::uint8_t* scratch, float* scores);
     bool (*byte_similarities)(const ByteQuery&, const ByteCodes&, const std::uint8_t* records, std::int64_t count,
+                              std::uint8_t* scratch, float* found);
+    // The same of records that hold the vectors.
+    bool (*score_held_records)(const FloatQuery&, const HeldVectors&, const std::uint8_t* records, const std::int64_t* offsets,
+                               std::size_t documents, std::uint8_t* scratch, float* scores);
+    bool (*held_similarities)(const FloatQuery&, const HeldVectors&, const std::uint8_t* records, std::int64_t count,
                               std::uint8_t* scratch, float* found);
     // The scores of every centroid, float [tokens][centroids.room()]; past the last one minus infinity.
     void (*score_all)(const ByteQuery&, const ByteCentroids&, float* scores);
@@ -131,6 +149,8 @@ inline std::size_t scratch_bytes(const ByteQuery& query) {
     const std::size_t tokens = query.tile_starts[query.tiles];
     return kMostTogether * query.width + tokens * (kMostTogether * sizeof(std::int32_t) + kLanes * sizeof(float)) + 64;
 }
+
+inline std::size_t scratch_bytes(const FloatQuery& query) { return query.blocks * kLanes * sizeof(float) + 64; }
 
 inline std::size_t scratch_bytes(const PackedQuery& query) {
     return kGroup * query.padded * sizeof(std::int16_t) + query.padded * sizeof(double) + query.blocks * kLanes * sizeof(float) + 64;

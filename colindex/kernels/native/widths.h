@@ -1,4 +1,4 @@
-// Refinement for Python, in 16 bits or in 8: by what the centroids are kept in.
+// Refinement for Python, in 8 bits, in 16 or in float32: by what the centroids are kept in.
 #pragma once
 
 #include <cstdint>
@@ -37,6 +37,32 @@ class Query {
     PackedQuery packed_{};
 };
 
+// A query in float32.
+class HeldQuery {
+  public:
+    HeldQuery(const float* values, int tokens, int dim) {
+        const int blocks = (tokens + kLanes - 1) / kLanes;
+        values_.resize(static_cast<std::size_t>(blocks) * dim * kLanes);
+        lengths_.resize(static_cast<std::size_t>(tokens));
+        for (int token = 0; token < tokens; ++token) {
+            const float* row = values + static_cast<std::size_t>(token) * dim;
+            const double length = length_of(row, dim);
+            lengths_[token] = finite(length);
+            const double factor = length > 0 ? 1 / length : 0;
+            float* block = values_.data() + static_cast<std::size_t>(token / kLanes) * dim * kLanes;
+            for (int at = 0; at < dim; ++at)
+                block[static_cast<std::size_t>(at) * kLanes + token % kLanes] = static_cast<float>(row[at] * factor);
+        }
+        packed_ = {values_.data(), lengths_.data(), tokens, blocks};
+    }
+
+    const FloatQuery& packed() const { return packed_; }
+
+  private:
+    std::vector<float> values_, lengths_;
+    FloatQuery packed_{};
+};
+
 // Which kernels, and how a query is packed for them: by what the centroids are kept in.
 struct InWords {
     typedef std::int16_t Value;
@@ -54,6 +80,15 @@ struct InBytes {
     static Packed packed(const float* rows, int tokens, int dim) { return ByteRows(rows, tokens, dim, (dim + 3) / 4 * 4, 0, kernels().tile_tokens); }
     static auto score() { return kernels().score_byte_records; }
     static auto similarities() { return kernels().byte_similarities; }
+};
+
+struct AsHeld {
+    typedef float Value;
+    typedef HeldQuery Packed;
+    static HeldVectors codes(const Records& layout, const Value*, const float*) { return {layout}; }
+    static Packed packed(const float* rows, int tokens, int dim) { return HeldQuery(rows, tokens, dim); }
+    static auto score() { return kernels().score_held_records; }
+    static auto similarities() { return kernels().held_similarities; }
 };
 
 // A table of codes as Python gives it (colindex/kernels/tables.py).

@@ -26,6 +26,8 @@ Decoding is a window and a table: shift the 16 bits around each dimension, keep 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,6 +42,7 @@ _BLOCK = (
 _ROWS = 1024  # records decoded at a time: temporaries stay in the second-level cache
 _HEADROOM = 1.25  # values are clipped this far outside the outermost level: farther changes no choice of note
 _LARGEST_WHOLE = 2**24
+_PLAIN_BITS = 32  # a dimension: the vector itself
 
 
 def encode_trellis(scaled: NDArray[np.float32], levels: NDArray[np.float32], bits: int) -> NDArray[np.uint8]:
@@ -94,7 +97,7 @@ def decode_trellis(codes: NDArray[np.uint8], levels: NDArray[np.float32], bits: 
 
 
 def decode_records(records: NDArray[np.uint8], table: CodeTable) -> NDArray[np.float32]:
-    """The vectors that records stand for: centroid + length * direction.
+    """The vectors that records stand for: centroid + length * direction; at 32 bits the vectors that they hold.
 
     Args:
         records: uint8 [n, record bytes]: centroid id, float16 length, code (`colindex.records`).
@@ -112,8 +115,11 @@ def decode_records(records: NDArray[np.uint8], table: CodeTable) -> NDArray[np.f
     for start in range(0, len(records), _ROWS):
         some = records[start : start + _ROWS]
         ids = some[:, :id_bytes].view(f"<u{id_bytes}")[:, 0]
-        lengths = some[:, id_bytes : id_bytes + 2].view("<f2")
         part = vectors[start : start + _ROWS]
+        if table.bits == _PLAIN_BITS:
+            part[:] = _held(some, ids, table)
+            continue
+        lengths = some[:, id_bytes : id_bytes + 2].view("<f2")
         directions = decode_trellis(some[:, id_bytes + 2 :], table.levels, table.bits, dim)
         np.multiply(directions, np.nan_to_num(lengths).astype(np.float32), out=part)
         part += table.centroids[ids] * table.steps[ids, None]
@@ -121,6 +127,13 @@ def decode_records(records: NDArray[np.uint8], table: CodeTable) -> NDArray[np.f
             norms = np.sqrt(np.einsum("ij,ij->i", part, part))[:, None]
             part /= np.where(norms > 0, norms, 1)  # a zero vector stays zero
     return vectors
+
+
+def _held(records: NDArray[np.uint8], ids: NDArray[Any], table: CodeTable) -> NDArray[np.float32]:
+    """The vectors that records of 32 bits hold."""
+    if len(ids) and ids.max() >= len(table.centroids):
+        raise IndexError("a record names a centroid that does not exist")
+    return np.ascontiguousarray(records[:, table.centroid_bytes + 2 :]).view("<f4")
 
 
 def level_grid(levels: NDArray[np.float32], bits: int) -> tuple[float, float]:
