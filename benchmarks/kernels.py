@@ -3,7 +3,7 @@
 1. Refinement: ns a stored vector, `score_records` on rounds of 64 documents of 80 vectors. `random` rounds lie anywhere in
    --mib of records, and their centroids anywhere in the table; a `warm` round is scored again and again.
    `of peak`: the multiply-adds of dims x query rows, of those that the core can do at the very most (`benchmarks.peak`), in
-   16 bits for codes of 8, in 8 bits for smaller ones.
+   16 bits for codes of 8, in 8 bits for smaller ones. (Vectors of 32 bits are multiplied in float32: not shown.)
    `to 84`: the random time over the 84 ns of the prototype in the design (2 bits, 32 query rows).
    All times are the thread's own: what others do on the machine counts only by what they push out of the caches.
 2. Probing: ns a centroid, 32 query rows. Gathering: ns a posting, 32 query rows, 64 probes each.
@@ -31,6 +31,10 @@ from colindex.records import RecordLayout
 DIM = 128
 CENTROIDS = 65_536
 DOCUMENTS, LENGTH = 64, 80
+MULTIPLIED_IN = {1: 8, 2: 8, 4: 8, 8: 16}
+"""Bits, by those of a code."""
+HELD = 32
+"""Bits of records that hold the vectors."""
 PROTOTYPE = 84.0
 
 
@@ -44,7 +48,7 @@ class Body(NamedTuple):
 
     def of_peak(self, bits: int, multiply_adds: float) -> str:
         """The share that so many a second, for codes of these bits, are of all that a core can do; empty if unknown."""
-        most = self.multiply_adds.get(16 if bits == 8 else 8)
+        most = self.multiply_adds.get(MULTIPLIED_IN.get(bits, 0))
         return f"{multiply_adds / most:.0%}" if most else ""
 
     def use(self) -> None:
@@ -87,13 +91,15 @@ def unit(rows: int, seed: int) -> NDArray[np.float32]:
 def some_records(bits: int, mib: int) -> tuple[NDArray[np.uint8], CodeTable]:
     """Records of random centroids and codes, whole rounds of them, and their table."""
     rng, layout = np.random.default_rng(0), RecordLayout(dim=DIM, bits=bits, n_centroids=CENTROIDS)
-    levels = rng.standard_normal(256).astype(np.float32)
-    table = code_table(unit(CENTROIDS, 1), levels, bits=bits, centroid_bytes=layout.centroid_bytes, unit=True)
+    levels = rng.standard_normal(0 if bits == HELD else 256).astype(np.float32)
+    table = code_table(unit(CENTROIDS, 1), levels, bits=bits, centroid_bytes=layout.centroid_bytes, unit=bits != HELD)
     per_round = DOCUMENTS * LENGTH
     count = max(1, mib * 2**20 // layout.record_bytes // per_round) * per_round
     records = np.frombuffer(rng.bytes(count * layout.record_bytes), np.uint8).reshape(count, -1).copy()
     end = layout.centroid_bytes + 2
     records[:, layout.centroid_bytes : end].view("<f2")[:, 0] = 0.6 / DIM**0.5
+    if bits == HELD:
+        records[:, end:] = unit(count, 5).view(np.uint8)
     return records, table
 
 
@@ -145,7 +151,7 @@ def probe_and_gather(body: Body, repetitions: int) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bits", type=int, nargs="+", default=[1, 2, 4, 8], help="bits a dimension")
+    parser.add_argument("--bits", type=int, nargs="+", default=[1, 2, 4, 8, HELD], help="bits a dimension")
     parser.add_argument("--rows", type=int, nargs="+", default=[8, 16, 24, 32, 64], help="query tokens")
     parser.add_argument("--mib", type=int, default=512, help="MiB of records that random documents lie in")
     parser.add_argument("--repetitions", type=int, default=10, help="the fastest counts")
