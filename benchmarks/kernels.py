@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.peak import multiply_adds_a_second
 from colindex.kernels import chosen, reference
-from colindex.kernels.tables import CodeTable, code_table, probe_table
+from colindex.kernels.tables import PLAIN_BITS, CodeTable, code_table, probe_table
 from colindex.records import RecordLayout
 
 DIM = 128
@@ -33,8 +33,6 @@ CENTROIDS = 65_536
 DOCUMENTS, LENGTH = 64, 80
 MULTIPLIED_IN = {1: 8, 2: 8, 4: 8, 8: 16}
 """Bits, by those of a code."""
-HELD = 32
-"""Bits of records that hold the vectors."""
 PROTOTYPE = 84.0
 
 
@@ -91,14 +89,16 @@ def unit(rows: int, seed: int) -> NDArray[np.float32]:
 def some_records(bits: int, mib: int) -> tuple[NDArray[np.uint8], CodeTable]:
     """Records of random centroids and codes, whole rounds of them, and their table."""
     rng, layout = np.random.default_rng(0), RecordLayout(dim=DIM, bits=bits, n_centroids=CENTROIDS)
-    levels = rng.standard_normal(0 if bits == HELD else 256).astype(np.float32)
-    table = code_table(unit(CENTROIDS, 1), levels, bits=bits, centroid_bytes=layout.centroid_bytes, unit=bits != HELD)
+    levels = rng.standard_normal(0 if bits == PLAIN_BITS else 256).astype(np.float32)
+    table = code_table(
+        unit(CENTROIDS, 1), levels, bits=bits, centroid_bytes=layout.centroid_bytes, unit=bits != PLAIN_BITS
+    )
     per_round = DOCUMENTS * LENGTH
     count = max(1, mib * 2**20 // layout.record_bytes // per_round) * per_round
     records = np.frombuffer(rng.bytes(count * layout.record_bytes), np.uint8).reshape(count, -1).copy()
     end = layout.centroid_bytes + 2
     records[:, layout.centroid_bytes : end].view("<f2")[:, 0] = 0.6 / DIM**0.5
-    if bits == HELD:
+    if bits == PLAIN_BITS:
         records[:, end:] = unit(count, 5).view(np.uint8)
     return records, table
 
@@ -151,7 +151,7 @@ def probe_and_gather(body: Body, repetitions: int) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bits", type=int, nargs="+", default=[1, 2, 4, 8, HELD], help="bits a dimension")
+    parser.add_argument("--bits", type=int, nargs="+", default=[1, 2, 4, 8, PLAIN_BITS], help="bits a dimension")
     parser.add_argument("--rows", type=int, nargs="+", default=[8, 16, 24, 32, 64], help="query tokens")
     parser.add_argument("--mib", type=int, default=512, help="MiB of records that random documents lie in")
     parser.add_argument("--repetitions", type=int, default=10, help="the fastest counts")

@@ -26,7 +26,7 @@ from colindex.clustering import Clustering, cluster
 from colindex.codec import Codec, codec_from_arrays, train_codec
 from colindex.errors import VectorError
 from colindex.expansion import expand
-from colindex.kernels.tables import CodeTable, ProbeTable, code_table
+from colindex.kernels.tables import PLAIN_BITS, CodeTable, ProbeTable, code_table
 from colindex.projection import Projection
 from colindex.records import RecordLayout
 from colindex.types import CodedBatch
@@ -34,7 +34,6 @@ from colindex.types import CodedBatch
 __all__ = ["Codebook", "SearchCodebook", "train_codebook"]
 
 _UNIT_TOLERANCE = 1e-2
-_CODED_BITS = 8  # beyond, vectors are kept as they are
 _CODEC_SAMPLE = 65_536  # residuals that the codec's levels are learned from: more moves them by less than 1e-3
 
 
@@ -201,7 +200,7 @@ def train_codebook(
     codec = train_codec(residuals, bits, seed=seed, threads=threads)
     layout = RecordLayout(dim=sample.shape[1], bits=bits, n_centroids=len(clustering.centroids))
     energy = float(np.square(residuals).mean() / max(float(np.square(picked).mean()), np.finfo(np.float32).tiny))
-    unit = bits <= _CODED_BITS and _all_unit(picked)
+    unit = bits != PLAIN_BITS and _all_unit(picked)
     return Codebook(projection, clustering, codec, layout, unit, energy)
 
 

@@ -35,13 +35,14 @@ from colindex.errors import ParameterError, VectorError
 from colindex.kernels import chosen as kernels
 from colindex.kernels.reference import decode_trellis, trellis_states
 from colindex.kernels.reference.residuals import scaled_rows
+from colindex.kernels.tables import PLAIN_BITS
 from colindex.params import BITS
 from colindex.threads import one_blas_thread
 
 __all__ = ["Codec", "PlainCodec", "TrellisCodec", "codec_from_arrays", "train_codec"]
 
 _NAME = "trellis"
-_PLAIN, _PLAIN_BITS = "plain", 32
+_PLAIN = "plain"
 _STATES = 256
 _CHUNK = 4096  # residuals a thread takes at a time: bounds temporaries
 _MAX_LENGTH = float(np.finfo(np.float16).max)
@@ -219,7 +220,7 @@ class PlainCodec:
     @property
     def bits(self) -> int:
         """Bits a dimension."""
-        return _PLAIN_BITS
+        return PLAIN_BITS
 
     @property
     def code_bytes(self) -> int:
@@ -279,7 +280,7 @@ def train_codec(residuals: NDArray[np.float32], bits: int, *, seed: int, threads
     if residuals.ndim != 2 or not residuals.size:
         raise VectorError(f"codec sample: expected float32 [n, dim] with n >= 1, got shape {residuals.shape}.")
     dim = int(residuals.shape[1])
-    if bits == _PLAIN_BITS:
+    if bits == PLAIN_BITS:
         return PlainCodec(dim)
     chosen = np.random.default_rng(seed).permutation(len(residuals))[: max(_TRAINING_VALUES // dim, 1)]
     scaled, rms = scaled_rows(_checked_residuals(residuals, dim)[np.sort(chosen)])
@@ -296,11 +297,11 @@ def codec_from_arrays(name: str, bits: int, dim: int, arrays: Mapping[str, NDArr
     Raises:
         ParameterError: there is no such codec, or its arrays are not those of the codec.
     """
-    if (name, bits) == (_PLAIN, _PLAIN_BITS):
+    if (name, bits) == (_PLAIN, PLAIN_BITS):
         return PlainCodec(dim)
     if name != _NAME:
         raise ParameterError(
-            f"codec: expected {_NAME!r}, or {_PLAIN!r} at {_PLAIN_BITS} bits, got {name!r} at {bits}; the index was written by "
+            f"codec: expected {_NAME!r}, or {_PLAIN!r} at {PLAIN_BITS} bits, got {name!r} at {bits}; the index was written by "
             "another version."
         )
     if "levels" not in arrays:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import threading
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -46,8 +45,7 @@ __all__ = [
 CHUNK_DOCUMENTS = 512
 CHUNK_CHARACTERS = 1 << 20
 CHUNK_VECTOR_BYTES = 32 << 20  # as float32
-_PIECE = 1 << 18  # bytes read at a time
-_PARSING = threading.Lock()
+_READING = threading.Lock()
 """NumPy parses a header as Python, and Python 3.11 fails now and then where two threads do (python/cpython#106905)."""
 
 
@@ -239,9 +237,8 @@ class Spool:
         """Some columns of a chunk of vectors, or all."""
         path = self.folder / f"{chunk:06d}.tokens"
         try:
-            with zipfile.ZipFile(path) as archive:
-                present = names or [Path(member).stem for member in archive.namelist()]
-                return {name: _column(archive, name) for name in present}
+            with _READING, path.open("rb") as whole, np.load(whole, allow_pickle=False) as file:
+                return {name: file[name] for name in names or file.files}
         except (KeyError, OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise CorruptIndexError(f"{path}: the spooled vectors are damaged ({error}); build again.") from error
 
@@ -260,25 +257,6 @@ def _columns(prefix: str, value: TokenBatch | SourceTokens, names: Iterable[str]
     """The columns of a batch that are there, by name."""
     present = {prefix + name: getattr(value, name) for name in names}
     return {name: array for name, array in present.items() if array is not None}
-
-
-def _column(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    """One array of a file that `np.savez` wrote, as `np.load` reads it; but headers are parsed one at a time."""
-    with archive.open(f"{name}.npy") as file:
-        with _PARSING:
-            version = np.lib.format.read_magic(file)
-            if version != (1, 0):
-                raise ValueError(f"version {version} of npy")
-            shape, in_columns, dtype = np.lib.format.read_array_header_1_0(file)
-        array = np.empty(math.prod(shape), dtype)
-        left = array.view(np.uint8)
-        while len(left):
-            piece = file.read(_PIECE)
-            if not piece:
-                raise EOFError(f"{name}: {len(left)} bytes are missing")
-            left[: len(piece)] = np.frombuffer(piece, np.uint8)
-            left = left[len(piece) :]
-    return array.reshape(shape, order="F" if in_columns else "C")
 
 
 def _digest(batch: TokenBatch) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,10 +44,10 @@ def spool(tmp_path: Path) -> Spool:
     return made
 
 
-@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("ordered", [np.ascontiguousarray, np.asfortranarray])
 @pytest.mark.parametrize("shape", [(5, 9), (40_000, 8)])
-def test_columns_come_back_as_they_were(spool: Spool, shape: tuple[int, int], order: str) -> None:
-    vectors = np.asarray(np.random.default_rng(0).normal(size=shape), np.float32, order=order)  # type: ignore[call-overload]
+def test_columns_come_back_as_they_were(spool: Spool, shape: tuple[int, int], ordered: Callable[..., Any]) -> None:
+    vectors = ordered(np.random.default_rng(0).normal(size=shape).astype(np.float32))
     written = batch(vectors)
     spool.write_tokens(0, written, written.tokens)
     read = spool.tokens(0)
@@ -85,7 +86,7 @@ def test_an_array_that_says_to_be_longer_than_it_is_is_said_to_be_damaged(spool:
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    with pytest.raises(CorruptIndexError, match="16 bytes are missing"):
+    with pytest.raises(CorruptIndexError, match=r"000000\.tokens: the spooled vectors are damaged"):
         spool.tokens(0)
 
 

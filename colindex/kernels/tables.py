@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "BLOCK",
+    "PLAIN_BITS",
     "CellTable",
     "CodeTable",
     "ProbeTable",
@@ -36,12 +37,14 @@ __all__ = [
 BLOCK = 16
 """Centroids side by side in a table for probing."""
 
+PLAIN_BITS = 32
+"""Bits a dimension of records that hold the vectors themselves."""
+
 _BYTE = 127
 _MIDDLE = 128
 _LONGEST = 8191
 _LINE = 64  # bytes
 _FEW_BITS = 4  # a dimension
-_BYTE_BITS = 8
 _ROWS = 256 * BLOCK  # whole pairs of blocks
 _SMALLEST = float(np.finfo(np.float32).tiny)  # of steps: C++ takes them as float32, and divides by them
 
@@ -155,9 +158,9 @@ def _whole_steps(
     """Centroids in what codes of these bits are decoded in, and the step of each."""
     if bits <= _FEW_BITS:
         return _bytes(centroids)
-    if bits <= _BYTE_BITS:
-        return _words(centroids)
-    return centroids.astype(np.float32), np.ones(len(centroids), np.float32)
+    if bits == PLAIN_BITS:
+        return centroids.astype(np.float32), np.ones(len(centroids), np.float32)
+    return _words(centroids)
 
 
 def _bytes(centroids: NDArray[np.floating]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -18,15 +18,14 @@ from numpy.typing import NDArray
 
 from colindex.kernels.native import _native
 from colindex.kernels.reference.probe import BEYOND, scored
-from colindex.kernels.tables import BLOCK, CodeTable, ProbeTable, blocks_for, in_blocks
+from colindex.kernels.tables import BLOCK, PLAIN_BITS, CodeTable, ProbeTable, blocks_for, in_blocks
 
 __all__ = ["check", "check_codes", "gather", "nearest_cells", "score_records", "similarities", "top_centroids"]
 
 _POSTINGS = (np.uint16, np.uint32)
 _PLACES = (np.uint32, np.int64)
 _MOST_DIMS = 1024
-_STATES = {1: 256, 2: 256, 4: 256, 8: 256, 32: 0}  # of codes, by bits a dimension
-_HELD_BITS = 32
+_STATES = {1: 256, 2: 256, 4: 256, 8: 256, PLAIN_BITS: 0}  # of codes, by bits a dimension
 
 
 def top_centroids(
@@ -105,7 +104,7 @@ def check_codes(query: NDArray[np.float32], table: CodeTable) -> tuple[Any, ...]
     count, dim = table.centroids.shape
     fits = dim <= _MOST_DIMS and table.centroid_bytes in (2, 4) and _STATES.get(table.bits) == len(table.levels)
     held = table.centroids.dtype == np.float32
-    check(fits and held == (table.bits == _HELD_BITS) and len(table.steps) == count >= 1, "table")
+    check(fits and held == (table.bits == PLAIN_BITS) and len(table.steps) == count >= 1, "table")
     check(query.ndim == 2 and query.shape[1] == dim, "query")
     return (table.centroids, table.steps, table.levels, table.bits, table.centroid_bytes, table.unit)
 

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colindex.kernels.tables import CodeTable
+from colindex.kernels.tables import PLAIN_BITS, CodeTable
 
 __all__ = ["decode_records", "decode_trellis", "encode_trellis", "level_grid", "trellis_states"]
 
@@ -42,7 +42,6 @@ _BLOCK = (
 _ROWS = 1024  # records decoded at a time: temporaries stay in the second-level cache
 _HEADROOM = 1.25  # values are clipped this far outside the outermost level: farther changes no choice of note
 _LARGEST_WHOLE = 2**24
-_PLAIN_BITS = 32  # a dimension: the vector itself
 
 
 def encode_trellis(scaled: NDArray[np.float32], levels: NDArray[np.float32], bits: int) -> NDArray[np.uint8]:
@@ -116,7 +115,7 @@ def decode_records(records: NDArray[np.uint8], table: CodeTable) -> NDArray[np.f
         some = records[start : start + _ROWS]
         ids = some[:, :id_bytes].view(f"<u{id_bytes}")[:, 0]
         part = vectors[start : start + _ROWS]
-        if table.bits == _PLAIN_BITS:
+        if table.bits == PLAIN_BITS:
             part[:] = _held(some, ids, table)
             continue
         lengths = some[:, id_bytes : id_bytes + 2].view("<f2")
